@@ -1,0 +1,92 @@
+"""Batch n, a pure function of (rows, seed, n), whatever the number of hosts.
+
+R counts the rows of a split.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+Rows = Mapping[str, np.ndarray]
+COLUMNS = ("source_BM", "source_segment_BM", "target_BL", "target_segment_BL")
+
+
+class Batches:
+    """An endless, shuffled reading of rows: every row once an epoch.
+
+    Global batch n is the rows n * batch_size onwards of the epochs' orders, end to end;
+    host h of H reads the h-th contiguous share of it. Epochs flow into each other, so
+    no row is left over.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        *,
+        batch_size: int,
+        seed: int,
+        host: int = 0,
+        num_hosts: int = 1,
+    ):
+        _check_shares(batch_size, num_hosts)
+        self.rows = len(rows["tokens_R"])
+        self.tokens_per_epoch = int(rows["tokens_R"].sum())
+        self.steps_per_epoch = self.rows / batch_size
+        self.batch_size, self.seed = batch_size, seed
+        self._rows, self._host, self._share = rows, host, batch_size // num_hosts
+        self._order = functools.lru_cache(2)(self._order_of)
+
+    def batch(self, n: int) -> dict[str, np.ndarray]:
+        """This host's share of global batch n, as int32."""
+        first = n * self.batch_size + self._host * self._share
+        place = np.arange(first, first + self._share)
+        epoch, within = place // self.rows, place % self.rows
+        row = np.empty(self._share, np.int64)
+        for e in np.unique(epoch):
+            row[epoch == e] = self._order(int(e))[0][within[epoch == e]]
+        return {name: self._rows[name][row].astype(np.int32) for name in COLUMNS}
+
+    def tokens_before(self, n: int) -> int:
+        """Source and target tokens, without padding, in all global batches before n."""
+        epochs, rest = divmod(n * self.batch_size, self.rows)
+        return epochs * self.tokens_per_epoch + int(self._order(epochs)[1][rest])
+
+    def _order_of(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows in an epoch's order, and the tokens before each.
+
+        From raw bits of a bit generator, which numpy keeps from release to release;
+        it does not keep `permutation`.
+        """
+        bits = np.random.PCG64([self.seed, epoch]).random_raw(self.rows)
+        order_R = np.argsort(bits, kind="stable")
+        before = np.concatenate([[0], np.cumsum(self._rows["tokens_R"][order_R])])
+        return order_R, before
+
+
+def in_order(
+    rows: Rows, *, batch_size: int, host: int = 0, num_hosts: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """A split once, in its order; the last batch is filled up with empty rows."""
+    _check_shares(batch_size, num_hosts)
+    share = batch_size // num_hosts
+    for first in range(0, len(rows["tokens_R"]), batch_size):
+        begin = first + host * share
+        yield {
+            name: _padded(rows[name][begin : begin + share], share) for name in COLUMNS
+        }
+
+
+def _padded(part: np.ndarray, num_rows: int) -> np.ndarray:
+    """`part` as int32, with rows of padding to the given number."""
+    whole = np.zeros((num_rows, part.shape[1]), np.int32)
+    whole[: len(part)] = part
+    return whole
+
+
+def _check_shares(batch_size: int, num_hosts: int) -> None:
+    if batch_size < 1 or batch_size % num_hosts:
+        raise ValueError(
+            f"batch_size={batch_size} must be a positive multiple of the "
+            f"{num_hosts} hosts."
+        )

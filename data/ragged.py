@@ -1,0 +1,60 @@
+"""Token sequences of many lengths, end to end. P counts sequences, or pairs of them."""
+
+import dataclasses
+from array import array
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+
+from data.source import Record
+from data.tokenizer import EOS, Tokenizer
+
+CHUNK = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Ragged:
+    """`tokens[start_P[p]:start_P[p + 1]]` is sequence p."""
+
+    tokens: np.ndarray
+    start_P: np.ndarray
+
+    @property
+    def length_P(self) -> np.ndarray:
+        """The length of each sequence."""
+        return np.diff(self.start_P)
+
+    def take(self, keep_P: np.ndarray) -> "Ragged":
+        """The sequences where `keep_P` is true.
+
+        >>> import numpy as np
+        >>> both = Ragged(np.array([5, 6, 7]), np.array([0, 2, 3]))
+        >>> both.take(np.array([False, True])).tokens
+        array([7])
+        """
+        length_P = self.length_P
+        tokens = self.tokens[np.repeat(keep_P, length_P)]
+        return Ragged(tokens, _starts(length_P[keep_P]))
+
+
+def encode(
+    records: Iterator[Record], tokenizer: Tokenizer, sides: tuple[str, ...]
+) -> list[Ragged]:
+    """The columns `sides` of the records as tokens, each text ended by EOS."""
+    tokens = [array("i") for _ in sides]
+    lengths = [array("q") for _ in sides]
+    while chunk := list(islice(records, CHUNK)):
+        for side, into, length in zip(sides, tokens, lengths, strict=True):
+            for ids in tokenizer.encode_all([record[side] for record in chunk]):
+                into.extend(ids)
+                into.append(EOS)
+                length.append(len(ids) + 1)
+    return [
+        Ragged(np.frombuffer(into, np.int32), _starts(np.frombuffer(length, np.int64)))
+        for into, length in zip(tokens, lengths, strict=True)
+    ]
+
+
+def _starts(length_P: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(length_P)]).astype(np.int64)

@@ -1,0 +1,264 @@
+"""The command line: one table of commands, each a function.
+
+    python launch.py train --config=experiments/localize.py:tiny --workdir=/tmp/run
+    python launch.py --help
+
+What the user got wrong is one line on stderr and exit code 2; `core/exits.py` has the
+other codes. Whatever needs JAX is imported once the words are known to be right.
+"""
+
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.command import ANY_KEY, Command, Option, choose, explain, overview, parse
+from core.exits import DONE, PREEMPTED, REFUSED, Stop
+from core.refusal import Refused, listed, nearest, one_line, preparing, short, shown
+
+ROOT = Path(__file__).resolve().parent
+
+# Functions of a run that has begun: an error in them is no longer the user's.
+RUNNING = ("train.loop.fit", "train.run._finish")
+
+
+def train(
+    *,
+    overrides: Mapping[str, str],
+    command: list[str],
+    config: str,
+    workdir: str = "",
+    allow_drift: tuple[str, ...] = (),
+    dry_run: bool = False,
+    profile: bool = False,
+) -> None:
+    """Trains what a config describes; a folder that holds a run goes on with it."""
+    with preparing():
+        if not (workdir or dry_run):
+            raise ValueError("train needs --workdir=DIR, where the run is kept.")
+        if workdir:
+            _folder(workdir)
+        stated = load(config)
+        from core.overrides import resolve
+        from core.settings import dump
+        from train import run
+        from train.schema import SCHEMA
+
+        resolved, notes = resolve(stated, overrides, SCHEMA)
+        for note in notes:
+            print(one_line(note), file=sys.stderr)
+        if dry_run:
+            run.dry_run(resolved)
+            print(dump(resolved))
+            print("The config is sound. Nothing was run.", file=sys.stderr)
+            return
+    with preparing(until=RUNNING):
+        run.train(
+            resolved, workdir, allow_drift=allow_drift, profile=profile, command=command
+        )
+
+
+def evaluate(
+    *,
+    workdir: str,
+    split: str = "test",
+    checkpoint: str = "best",
+) -> None:
+    """Scores a run's predictions on a split of its data."""
+    with preparing():
+        _run_folder(workdir)
+        step = checkpoint.isascii() and checkpoint.isdigit() and len(checkpoint) < 20
+        if not step and checkpoint not in ("best", "latest"):
+            raise ValueError(
+                f"--checkpoint={shown(checkpoint)} must be best, latest or a step."
+                f"{nearest(checkpoint, ('best', 'latest'))}"
+            )
+        from train.evaluate import evaluate
+
+        which = int(checkpoint) if step else checkpoint
+        evaluate(workdir, split=split, checkpoint=which)
+
+
+def predict(
+    *,
+    workdir: str,
+    text: str | None = None,
+) -> None:
+    """Answers a text, or each line of stdin."""
+    with preparing():
+        _run_folder(workdir)
+        from train.evaluate import predict
+
+        lines = _stdin() if text is None else iter([text])
+        for answer in predict(workdir, lines):
+            print(answer, flush=True)
+
+
+WORKDIR = Option("the folder of the run", "DIR", needed=True)
+
+COMMANDS = {
+    "train": Command(
+        train,
+        {
+            "config": Option(
+                "an experiment, or the config.json of a run",
+                "experiments/NAME.py[:OPTIONS]",
+                needed=True,
+            ),
+            "workdir": Option(
+                "where the run is kept; one that is there goes on", "DIR"
+            ),
+            ANY_KEY: Option("sets one key, such as --config.seed=1", "VALUE"),
+            "allow-drift": Option(
+                "goes on although this changed since the run began", "KEY", many=True
+            ),
+            "dry-run": Option("checks everything, prints the config, and stops"),
+            "profile": Option("writes a trace of some steps"),
+        },
+        "python launch.py train --config=experiments/localize.py:tiny --workdir=runs/a",
+    ),
+    "evaluate": Command(
+        evaluate,
+        {
+            "workdir": WORKDIR,
+            "split": Option("train, validation or test (the default)", "SPLIT"),
+            "checkpoint": Option("best (the default), latest, or a step", "WHICH"),
+        },
+        "python launch.py evaluate --workdir=runs/localize --split=validation",
+    ),
+    "predict": Command(
+        predict,
+        {
+            "workdir": WORKDIR,
+            "text": Option("what to answer; without it, each line of stdin", "TEXT"),
+        },
+        "python launch.py predict --workdir=runs/localize --text='Tuesday, 3 May 2022'",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that `argv` spells; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        with preparing():
+            if not argv or argv[0] in ("--help", "-h"):
+                print(overview(COMMANDS), file=sys.stdout if argv else sys.stderr)
+                return DONE if argv else REFUSED
+            name, *words = argv
+            command = choose(name, COMMANDS)
+            if "--help" in words or "-h" in words:
+                print(explain(name, command))
+                return DONE
+            options, overrides = parse(name, command, words)
+            if ANY_KEY in command.options:
+                options |= {"overrides": overrides, "command": ["launch.py", *argv]}
+        command.run(**options)
+    except Refused as refused:
+        print(one_line(str(refused)), file=sys.stderr)
+        return REFUSED
+    except Stop as stop:
+        print(one_line(str(stop)), file=sys.stderr)
+        return stop.code
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return PREEMPTED
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return DONE
+
+
+def _folder(text: str) -> None:
+    """Raises ValueError where no folder can be at `--workdir`."""
+    try:
+        if os.path.isdir(text) or not os.stat(text):
+            return
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ValueError(f"--workdir={shown(text)}: {error.strerror}.") from error
+    raise ValueError(f"--workdir={shown(text)} is a file, not a folder.")
+
+
+def _run_folder(text: str) -> None:
+    """Raises ValueError unless a run is kept in the folder."""
+    _folder(text)
+    if not os.path.isfile(os.path.join(text, "config.json")):
+        beside = {str(file.parent) for file in Path(text).parent.glob("*/config.json")}
+        raise ValueError(
+            f"--workdir={shown(text, 90)} holds no run: there is no config.json."
+            f"{nearest(text, beside)}"
+        )
+
+
+def _stdin() -> Iterator[str]:
+    """The lines of stdin, without their ends."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"stdin, line {number} is no UTF-8.") from error
+
+
+def load(text: str) -> dict[str, Any]:
+    """What `--config=` names: an experiment's config under its options, or a run's.
+
+    Raises:
+      ValueError: no such file, or one that makes no config.
+    """
+    path, colon, options = text.partition(":")
+    known = [
+        f"experiments/{file.name}"
+        for file in sorted((ROOT / "experiments").glob("*.py"))
+        if "def get_config(" in file.read_text(encoding="utf-8")
+    ]
+    where = f"--config={short(path, 100)}"
+    if os.path.isdir(path):
+        raise ValueError(
+            f"{where} is a folder; name a file, such as {path}/config.json."
+        )
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"{where} is not there.{nearest(path, known)} Known: {listed(known)}."
+        )
+    if colon and not options:
+        raise ValueError(f"{where}: has no options behind its colon.")
+    if path.endswith(".json"):
+        if colon:
+            raise ValueError(f"{where} takes no options, and has {shown(options)}.")
+        from core.settings import load
+
+        return load(path)
+    if not path.endswith(".py"):
+        raise ValueError(
+            f"{where} must be a .py or .json file. Known: {listed(known)}."
+        )
+    if not Path(path).resolve().is_relative_to(ROOT):
+        raise ValueError(f"{where} lies outside {ROOT}; copy it to experiments/.")
+    return _experiment(path, options)
+
+
+def _experiment(path: str, options: str) -> dict[str, Any]:
+    """Runs an experiment's file; what it raises is one line with its place."""
+    try:
+        names = runpy.run_path(path)
+        if "get_config" not in names:
+            raise ValueError("has no get_config(options), so it is no experiment.")
+        config = names["get_config"](options)
+        return config if isinstance(config, dict) else config.to_dict()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except SyntaxError as error:
+        raise ValueError(f"{path}, line {error.lineno}: {error.msg}.") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == path]
+        place = f"{path}, line {lines[-1]}" if lines else path
+        raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

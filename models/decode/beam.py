@@ -1,0 +1,160 @@
+"""Beam search that stops as soon as nothing can change its result.
+
+Source: Wu et al. 2016 (GNMT), https://arxiv.org/abs/1609.08144, section 7. It departs
+from it in three points: nothing is pruned by its distance from the best; a text ends
+only where its end is among the `beam` best candidates (as in fairseq and Hugging Face,
+so that one beam without length penalty is greedy search); and it stops by a bound, not
+by a count of finished texts.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from core.types import Number
+from models.decode.score import Extend, Found, normalized
+
+
+class State(NamedTuple):
+    """The loop's: `beam` texts that go on, and the best that have ended.
+
+    A place that no text has taken yet has the score -inf.
+    """
+
+    place: Int[Array, ""]
+    token_BLT: Int[Array, "B L T"]
+    last_BL: Int[Array, "B L"]
+    logp_BL: Float[Array, "B L"]
+    ended: Found
+    cache: Any
+
+
+def search(
+    extend: Extend,
+    cache: Any,
+    *,
+    batch_size: int,
+    max_length: int,
+    beam: int,
+    num_best: int,
+    length_penalty: Number,
+    start: int,
+    end: int,
+) -> Found:
+    """The `num_best` best texts of each row.
+
+    Where fewer have ended in time, the best that have not follow them. `cache` needs a
+    method `reorder(index_BL)`.
+    """
+    B, L, R, T = batch_size, beam, num_best, max_length
+
+    def step(state: State) -> State:
+        logit_BLV, cache = extend(state.last_BL, state.cache)
+        ending_BL, going_BL, parent_BL, token_BL = _candidates(
+            logit_BLV, state.logp_BL, end
+        )
+        ended = _collect(state, ending_BL, length_penalty, end)
+        token_BLT = jnp.take_along_axis(state.token_BLT, parent_BL[:, :, None], axis=1)
+        return State(
+            place=state.place + 1,
+            token_BLT=jax.lax.dynamic_update_slice_in_dim(
+                token_BLT, token_BL[:, :, None], state.place, axis=2
+            ),
+            last_BL=token_BL,
+            logp_BL=going_BL,
+            ended=ended,
+            cache=cache.reorder(parent_BL),
+        )
+
+    def more(state: State) -> Bool[Array, ""]:
+        # log p only falls, so the most a text may still reach is what it has, divided
+        # by the largest divisor ahead: the last one, or the next if the penalty is
+        # negative.
+        logp_B = state.logp_BL.max(1)
+        reach_B = jnp.maximum(
+            normalized(logp_B, jnp.int32(T), length_penalty),
+            normalized(logp_B, state.place + 1, length_penalty),
+        )
+        return (state.place < T) & (reach_B > state.ended.score_BR.min(1)).any()
+
+    first = State(
+        place=jnp.int32(0),
+        token_BLT=jnp.zeros((B, L, T), jnp.int32),
+        last_BL=jnp.full((B, L), start, jnp.int32),
+        # All start alike, so only one of them counts at first.
+        logp_BL=jnp.tile(jnp.where(jnp.arange(L) == 0, 0.0, -jnp.inf), (B, 1)),
+        ended=Found(jnp.zeros((B, R, T), jnp.int32), jnp.full((B, R), -jnp.inf)),
+        cache=cache,
+    )
+    return _fill(jax.lax.while_loop(more, step, first), length_penalty)
+
+
+def _candidates(logit_BLV, logp_BL, end):
+    """log p of each text if it ends here (-inf where it may not), and of the L best
+    that go on, with their parents and tokens.
+    """
+    base_BL = logp_BL - jax.nn.logsumexp(logit_BLV, axis=-1)
+    ending_BL = base_BL + logit_BLV[:, :, end]
+    going_BL, parent_BL, token_BL = _going(logit_BLV, base_BL, end)
+    both = jnp.concatenate([ending_BL, going_BL], axis=1)
+    worst_B1 = jnp.sort(both, axis=1)[:, -ending_BL.shape[1], None]
+    ending_BL = jnp.where(ending_BL >= worst_B1, ending_BL, -jnp.inf)
+    return ending_BL, going_BL, parent_BL, token_BL
+
+
+def _going(logit_BLV, base_BL, end):
+    """The L best of base + logit over all tokens but the end; their parents and tokens.
+
+    The vocabulary is cut into G groups of S tokens. The L best tokens lie in the L
+    groups of the largest maxima, so only these are sorted.
+    """
+    B, L, V = logit_BLV.shape
+    S = max(size for size in range(1, 2 * math.isqrt(V) + 1) if V % size == 0)
+    G = V // S
+    open_V = jnp.arange(V) != end
+    most_BLG = jnp.where(open_V[None, None], logit_BLV, -jnp.inf)
+    most_BLG = most_BLG.reshape(B, L, G, S).max(-1) + base_BL[..., None]
+    group_BL = jax.lax.top_k(most_BLG.reshape(B, L * G), L)[1]
+    parent_BL, group_BL = group_BL // G, group_BL % G
+
+    row_B11 = jnp.arange(B)[:, None, None]
+    token_BLS = group_BL[..., None] * S + jnp.arange(S)[None, None]
+    score_BLS = logit_BLV[row_B11, parent_BL[..., None], token_BLS]
+    score_BLS += jnp.take_along_axis(base_BL, parent_BL, axis=1)[..., None]
+    score_BLS = jnp.where(token_BLS == end, -jnp.inf, score_BLS)
+    going_BL, index_BL = jax.lax.top_k(score_BLS.reshape(B, L * S), L)
+    parent_BL = jnp.take_along_axis(parent_BL, index_BL // S, axis=1)
+    token_BL = jnp.take_along_axis(token_BLS.reshape(B, L * S), index_BL, axis=1)
+    return going_BL, parent_BL, token_BL
+
+
+def _collect(state: State, ending_BL, length_penalty, end) -> Found:
+    """The best of what had ended and of what ends now."""
+    R = state.ended.score_BR.shape[1]
+    now_BL = normalized(ending_BL, state.place + 1, length_penalty)
+    now_BLT = jax.lax.dynamic_update_slice_in_dim(
+        state.token_BLT, jnp.full_like(state.last_BL, end)[:, :, None], state.place, 2
+    )
+    score = jnp.concatenate([state.ended.score_BR, now_BL], axis=1)
+    token = jnp.concatenate([state.ended.token_BRT, now_BLT], axis=1)
+    score_BR, index_BR = jax.lax.top_k(score, R)
+    return Found(jnp.take_along_axis(token, index_BR[:, :, None], axis=1), score_BR)
+
+
+def _fill(last: State, length_penalty) -> Found:
+    """What has ended; behind it, in places left over, the best that has not."""
+    score_BR = last.ended.score_BR
+    R = score_BR.shape[1]
+    going_BL = normalized(last.logp_BL, last.place, length_penalty)
+    score = jnp.concatenate([score_BR, going_BL], axis=1)
+    token = jnp.concatenate([last.ended.token_BRT, last.token_BLT], axis=1)
+    place_R = jnp.arange(R)[None]
+    num_ended_B1 = (score_BR > -jnp.inf).sum(1, keepdims=True)
+    index_BR = jnp.where(place_R < num_ended_B1, place_R, R + place_R - num_ended_B1)
+    return Found(
+        jnp.take_along_axis(token, index_BR[:, :, None], axis=1),
+        jnp.take_along_axis(score, index_BR, axis=1),
+    )

@@ -1,0 +1,98 @@
+"""Dropout whose mask is a hash of a counter: cheap, and the same on any mesh.
+
+Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html; the
+mixing constants are those of MurmurHash3's finalizer (Appleby, public domain).
+
+It differs from `flax.linen.Dropout`: the rate may be traced, and the mask of element i
+is a hash of (key, i), where Threefry spends some twenty rounds. The key is the usual
+one, folded from seed, step, layer and module, so masks are independent of each other.
+"""
+
+import functools
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
+
+from core.numbers import off
+from core.types import Number
+
+Generator = Literal["hash", "threefry"]
+BITS = 24  # of a hash are compared: an int32 holds every threshold up to 2**24
+
+
+class Dropout(nn.Module):
+    """Sets a share `rate` of the elements to 0 and divides the others by 1 - rate."""
+
+    rate: Number
+    generator: Generator = "hash"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*axes"], *, train: bool
+    ) -> Float[Array, "*axes"]:
+        if not train or off(self.rate, 0.0):
+            return x
+        keep = jnp.float32(1) - self.rate
+        key = self.make_rng("dropout")
+        if self.generator == "threefry":
+            kept = jax.random.bernoulli(key, keep, x.shape)
+            return jnp.where(kept, x / keep.astype(x.dtype), 0)
+        seed_2 = jax.random.key_data(key)[-2:].astype(jnp.uint32)
+        return _drop(x, seed_2, keep)
+
+
+def mask(
+    key: PRNGKeyArray, keep: Number, shape: tuple[int, ...]
+) -> Bool[Array, "*shape"]:
+    """True with probability `keep`; element i is a pure function of (key, i)."""
+    return _mask(jax.random.key_data(key)[-2:].astype(jnp.uint32), keep, shape)
+
+
+def _mask(
+    seed_2: UInt32[Array, "2"], keep: Number, shape: tuple[int, ...]
+) -> Bool[Array, "*shape"]:
+    threshold = jnp.round(keep * 2**BITS).astype(jnp.int32)
+    return (_hash(seed_2, shape) >> (32 - BITS)).astype(jnp.int32) < threshold
+
+
+def _hash(
+    seed_2: UInt32[Array, "2"], shape: tuple[int, ...]
+) -> UInt32[Array, "*shape"]:
+    """32 mixed bits an element; the second word goes in half way.
+
+    (If both words were only added to the counter, two keys would give shifted or
+    permuted copies of one mask.)
+    """
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    index = sum(
+        jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
+        for axis, stride in enumerate(strides)
+    )
+    bits = index * jnp.uint32(0x9E3779B9) + seed_2[0]
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
+    bits = ((bits ^ (bits >> 13)) ^ seed_2[1]) * jnp.uint32(0xC2B2AE35)
+    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA6B)
+    return bits ^ (bits >> 16)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=())
+def _drop(x, seed_2, keep):
+    """The backward pass hashes again: cheaper than to keep a mask in memory."""
+    kept = _mask(seed_2, keep, x.shape)
+    return jnp.where(kept, x * (1 / keep).astype(x.dtype), 0)
+
+
+def _drop_forward(x, seed_2, keep):
+    return _drop(x, seed_2, keep), (seed_2, keep)
+
+
+def _drop_backward(residuals, gradient):
+    seed_2, keep = residuals
+    return _drop(gradient, seed_2, keep), None, jnp.zeros_like(keep)
+
+
+_drop.defvjp(_drop_forward, _drop_backward)

@@ -1,0 +1,31 @@
+"""Tests are stricter than runs: no silent broadcast, four devices, quick compiles.
+
+They see none of the user's caches, and nothing is fetched from a hub.
+"""
+
+import os
+import tempfile
+
+# Before jax is imported, for it reads some of these then. What tests start as a process
+# of their own inherits them, and so do the workers of pytest-xdist.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+CACHE = None
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory(prefix="steepest-tests-")
+    os.environ["STEEPEST_CACHE"] = CACHE.name
+
+import jax  # noqa: E402 - see above
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_compilation_cache_dir", None)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_disable_most_optimizations", True)
+
+
+def pytest_unconfigure():
+    """Removes the caches that the tests filled."""
+    if CACHE is not None:
+        CACHE.cleanup()

@@ -1,0 +1,323 @@
+"""models/decode/, over a toy whose every text can be counted, and over the model."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.decode import beam as beam_search
+from models.decode import generate, greedy
+from models.encoder_decoder import EncoderDecoder
+
+START, END = 3, 1
+
+
+class Toy(NamedTuple):
+    """A chaotic automaton: the next token depends on all those before it."""
+
+    table_BSV: Any
+    state_BL: Any
+
+    def reorder(self, index_BL):
+        return self._replace(
+            state_BL=jnp.take_along_axis(self.state_BL, index_BL, axis=1)
+        )
+
+
+def move(state, token, num_states):
+    return (state * 31 + token * 17 + 5) % num_states
+
+
+def extend(token_BL, toy):
+    state_BL = move(toy.state_BL, token_BL, toy.table_BSV.shape[1])
+    row_B1 = jnp.arange(len(state_BL))[:, None]
+    return toy.table_BSV[row_B1, state_BL], toy._replace(state_BL=state_BL)
+
+
+def tables(seed, *, rows, vocab, ending=0.0, states=211):
+    rng = np.random.default_rng(seed)
+    table_BSV = 1.5 * rng.standard_normal((rows, states, vocab)).astype("f4")
+    table_BSV[:, :, END] += ending
+    return table_BSV
+
+
+def search(table_BSV, length_penalty, *, beam, **options):
+    toy = Toy(jnp.asarray(table_BSV), jnp.zeros((len(table_BSV), beam), jnp.int32))
+    options = dict(beam=beam, batch_size=len(table_BSV), num_best=beam) | options
+    run = jax.jit(
+        lambda toy, length_penalty: generate(
+            extend, toy, length_penalty=length_penalty, start=START, end=END, **options
+        )
+    )
+    token_BRT, score_BR = run(toy, jnp.float32(length_penalty))
+    return np.asarray(token_BRT), np.asarray(score_BR)
+
+
+class Reference:
+    """Beam search as one would write it in a lecture, never stopping early."""
+
+    def __init__(self, table_SV, length_penalty, max_length):
+        top_S1 = table_SV.max(1, keepdims=True)
+        exp_SV = np.exp((table_SV - top_S1).astype("f8"))
+        self.logp_SV = np.log(exp_SV / exp_SV.sum(1, keepdims=True))
+        self.length_penalty, self.max_length = length_penalty, max_length
+
+    def logp(self, text):
+        state, total = 0, 0.0
+        for before, token in itertools.pairwise((START, *text)):
+            state = move(state, before, len(self.logp_SV))
+            total += self.logp_SV[state, token]
+        return total
+
+    def score(self, text):
+        return self.logp(text) / ((5 + len(text)) / 6) ** self.length_penalty
+
+    def search(self, beam):
+        live, ended = [()], []
+        for _ in range(self.max_length):
+            longer = [(*t, v) for t in live for v in range(self.logp_SV.shape[1])]
+            longer.sort(key=self.logp, reverse=True)
+            ended += [t for t in longer[:beam] if t[-1] == END]
+            live = [t for t in longer if t[-1] != END][:beam]
+        return (self._sorted(ended) + self._sorted(live))[:beam]
+
+    def all_texts(self):
+        """Every text that ends in time, then those that do not."""
+        others = [v for v in range(self.logp_SV.shape[1]) if v != END]
+        lengths = range(self.max_length)
+        ended = [(*t, END) for n in lengths for t in itertools.product(others, repeat=n)]
+        live = list(itertools.product(others, repeat=self.max_length))
+        return self._sorted(ended) + self._sorted(live)
+
+    def _sorted(self, texts):
+        return sorted(texts, key=self.score, reverse=True)
+
+
+def assert_same(token_RT, score_R, reference, texts):
+    texts = texts[: len(token_RT)]
+    rows = [t + (0,) * (reference.max_length - len(t)) for t in texts]
+    np.testing.assert_array_equal(token_RT, rows)
+    expected_R = [reference.score(t) for t in texts]
+    np.testing.assert_allclose(score_R, expected_R, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0])
+def test_an_exhaustive_beam_finds_the_best_of_all_texts(length_penalty):
+    table_BSV = tables(0, rows=3, vocab=6)
+    token_BRT, score_BR = search(
+        table_BSV, length_penalty, beam=150, max_length=3, num_best=40
+    )
+    assert (token_BRT == END).any()
+    for token_RT, score_R, table_SV in zip(
+        token_BRT, score_BR, table_BSV, strict=True
+    ):
+        reference = Reference(table_SV, length_penalty, 3)
+        assert_same(token_RT, score_R, reference, reference.all_texts())
+
+
+@pytest.mark.parametrize(
+    ("beam", "vocab", "length_penalty"),
+    [(2, 7, 0.0), (3, 12, 0.6), (4, 9, 1.0), (5, 16, -0.5)],
+)
+def test_stopping_early_does_not_change_the_result(beam, vocab, length_penalty):
+    table_BSV = tables(beam, rows=8, vocab=vocab, ending=1.0)
+    token_BRT, score_BR = search(table_BSV, length_penalty, beam=beam, max_length=9)
+    for token_RT, score_R, table_SV in zip(
+        token_BRT, score_BR, table_BSV, strict=True
+    ):
+        reference = Reference(table_SV, length_penalty, 9)
+        assert_same(token_RT, score_R, reference, reference.search(beam))
+
+
+def test_fewer_results_are_the_first_of_more():
+    table_BSV = tables(1, rows=8, vocab=10, ending=1.0)
+    token_BRT, score_BR = search(table_BSV, 0.6, beam=4, max_length=9)
+    for num_best in (1, 2):
+        fewer_BRT, fewer_BR = search(
+            table_BSV, 0.6, beam=4, max_length=9, num_best=num_best
+        )
+        np.testing.assert_array_equal(fewer_BRT, token_BRT[:, :num_best])
+        np.testing.assert_array_equal(fewer_BR, score_BR[:, :num_best])
+
+
+def test_one_beam_without_penalty_is_greedy_search():
+    table_BSV = jnp.asarray(tables(2, rows=16, vocab=9, ending=1.0))
+    toy = Toy(table_BSV, jnp.zeros((16, 1), jnp.int32))
+    options = dict(
+        batch_size=16, max_length=12, length_penalty=0.0, start=START, end=END
+    )
+    one = jax.jit(
+        lambda toy: beam_search.search(extend, toy, beam=1, num_best=1, **options)
+    )(toy)
+    other = jax.jit(lambda toy: greedy.search(extend, toy, **options))(toy)
+    np.testing.assert_array_equal(one.token_BRT, other.token_BRT)
+    np.testing.assert_allclose(one.score_BR, other.score_BR, rtol=1e-5)
+    ended_B = (other.token_BRT[:, 0] == END).any(-1)
+    assert 3 < ended_B.sum() < 16
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_greedy_takes_the_likeliest_token_until_the_end(length_penalty):
+    table_BSV = tables(3, rows=8, vocab=9, ending=1.0)
+    token_BRT, score_BR = search(table_BSV, length_penalty, beam=1, max_length=10)
+    for token_RT, score_R, table_SV in zip(
+        token_BRT, score_BR, table_BSV, strict=True
+    ):
+        text, state = (), 0
+        while len(text) < 10 and END not in text:
+            state = move(state, (START, *text)[-1], len(table_SV))
+            text = (*text, int(table_SV[state].argmax()))
+        assert_same(token_RT, score_R, Reference(table_SV, length_penalty, 10), [text])
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_rows_do_not_know_of_each_other(beam):
+    table_BSV = tables(4, rows=6, vocab=9, ending=1.5)
+    token_BRT, score_BR = search(table_BSV, 0.6, beam=beam, max_length=12)
+    lengths_B = (token_BRT[:, 0] != 0).sum(-1)
+    assert lengths_B.min() < lengths_B.max()
+    order = [3, 0, 5]
+    some_BRT, some_BR = search(table_BSV[order], 0.6, beam=beam, max_length=12)
+    np.testing.assert_array_equal(some_BRT, token_BRT[order])
+    np.testing.assert_array_equal(some_BR, score_BR[order])
+
+
+@pytest.mark.parametrize(("beam", "num_best"), [(1, 1), (4, 1), (4, 4)])
+def test_it_stops_as_soon_as_nothing_can_change(beam, num_best):
+    # Every token leads to a state of which the end is almost sure: exp(-15) is left.
+    table_BSV = np.full((2, 211, 9), -15.0, "f4")
+    table_BSV[:, :, END] = 0.0
+    table_BSV[:, move(0, START, 211)] = [0, -5, 1, 2, 3, 4, 5, 6, 7]
+    calls = []
+
+    def counted(token_BL, toy):
+        jax.debug.callback(lambda: calls.append(1))
+        return extend(token_BL, toy)
+
+    toy = Toy(jnp.asarray(table_BSV), jnp.zeros((2, beam), jnp.int32))
+    options = dict(batch_size=2, max_length=40, length_penalty=0.6)
+    found = jax.jit(
+        lambda toy: generate(counted, toy, beam=beam, num_best=num_best, **options)
+    )(toy)
+    jax.effects_barrier()
+    assert len(calls) == 2
+    for r in range(num_best):
+        assert found.token_BRT[:, r, :3].tolist() == [[8 - r, END, 0]] * 2
+
+
+def test_more_results_than_beams_are_refused():
+    with pytest.raises(ValueError, match=r"num_best=3 must lie in \[1, beam\].*beam=2"):
+        search(tables(0, rows=1, vocab=6), 0.0, beam=2, num_best=3, max_length=4)
+
+
+# The model, with a small vocabulary, so that beams meet and part often.
+V, B, M, T = 8, 3, 6, 8
+
+
+@pytest.fixture(scope="module", params=["pre", "post"])
+def model(request):
+    return EncoderDecoder(
+        vocab=V,
+        width=16,
+        num_heads=2,
+        num_encoder_layers=1,
+        num_decoder_layers=2,
+        mlp_width=32,
+        norm=request.param,
+    )
+
+
+@pytest.fixture(scope="module")
+def source():
+    source_BM = jax.random.randint(jax.random.key(1), (B, M), 4, V)
+    segment_BM = jnp.array([[1] * 6, [1] * 4 + [0] * 2, [1] * 2 + [0] * 4])
+    return source_BM * segment_BM, segment_BM
+
+
+@pytest.fixture(scope="module")
+def params(model, source):
+    # Larger than at birth, so that no token is likely just because it was read.
+    init = jax.jit(lambda *of: model.init(*of, train=False))
+    params = init(jax.random.key(0), *source, *source)
+    return jax.tree.map(lambda leaf: 2 * leaf, params)
+
+
+@pytest.fixture(scope="module")
+def forced(model, params, source):
+    """token_BL -> log p of each token given those before it, without a cache."""
+
+    @jax.jit
+    def logp(token_BL):
+        segment_BL = jnp.ones_like(token_BL)
+        logit_BLV = model.apply(params, *source, token_BL, segment_BL, train=False)
+        return jax.nn.log_softmax(logit_BLV)
+
+    return logp
+
+
+def decode(model, params, source, beam):
+    @jax.jit
+    def run(params, *source):
+        cache = model.apply(params, *source, beams=beam, room=T, method="start")
+        return generate(
+            lambda *of: model.apply(params, *of, method="extend"),
+            cache,
+            batch_size=B,
+            max_length=T,
+            beam=beam,
+            num_best=beam,
+            length_penalty=0.6,
+        )
+
+    return run(params, *source)
+
+
+def test_a_cache_gives_the_logits_of_full_recomputation(model, params, source, forced):
+    token_BL = jax.random.randint(jax.random.key(2), (B, T), 4, V)
+    expected_BLV = forced(token_BL)
+    cache = jax.jit(
+        lambda: model.apply(params, *source, beams=1, room=T, method="start")
+    )()
+    step = jax.jit(lambda *of: model.apply(params, *of, method="extend"))
+    last_B = jnp.full(B, START)
+    for place in range(T):
+        logit_B1V, cache = step(last_B[:, None], cache)
+        np.testing.assert_allclose(
+            jax.nn.log_softmax(logit_B1V[:, 0]),
+            expected_BLV[:, place],
+            rtol=1e-5,
+            atol=1e-5,
+        )
+        last_B = token_BL[:, place]
+
+
+@pytest.mark.parametrize("model", ["pre"], indirect=True)
+def test_greedy_text_is_the_argmax_of_full_recomputation(model, params, source, forced):
+    found = decode(model, params, source, beam=1)
+    token_BL = found.token_BRT[:, 0]
+    best_BL = forced(token_BL).argmax(-1)
+    real_BL = jnp.cumsum(token_BL == END, axis=1) - (token_BL == END) == 0
+    np.testing.assert_array_equal(jnp.where(real_BL, best_BL, 0), token_BL)
+
+
+@pytest.mark.parametrize("model", ["pre"], indirect=True)
+def test_scores_of_a_beam_are_those_of_full_recomputation(model, params, source, forced):
+    found = decode(model, params, source, beam=4)
+    token_BRT, score_BR = np.asarray(found.token_BRT), np.asarray(found.score_BR)
+    assert len({tuple(t) for t in token_BRT[0].tolist()}) == 4
+    ended_BR = (token_BRT == END).any(-1)
+    assert (np.diff(ended_BR.astype(int)) <= 0).all()
+    assert (np.diff(score_BR)[ended_BR[:, :-1] == ended_BR[:, 1:]] <= 0).all()
+    assert ended_BR.any() and not ended_BR.all()
+    for r in range(4):
+        token_BT = token_BRT[:, r]
+        logp_BTV = forced(jnp.asarray(token_BT))
+        logp_BT = np.take_along_axis(np.asarray(logp_BTV), token_BT[..., None], 2)[..., 0]
+        ended_BT = token_BT == END
+        real_BT = np.cumsum(ended_BT, axis=1) - ended_BT == 0
+        length_B = real_BT.sum(1)
+        expected_B = (logp_BT * real_BT).sum(1) / ((5 + length_B) / 6) ** 0.6
+        np.testing.assert_allclose(score_BR[:, r], expected_B, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,1 @@
+"""One run: the step, the loop, checkpoints, and the one place where all parts meet."""

@@ -1,0 +1,176 @@
+"""From a config to compiled programs; numbers of the config are their inputs.
+
+Two configs that differ in numbers only share one `Program`, and what it has compiled.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from core import numbers
+from core.mean import Mean
+from core.registry import build
+from core.task import Batch, Task
+from core.types import Config
+from data import cache
+from models import MODELS
+from optim import OPTIM
+from tasks import TASKS
+from train import mesh as meshes
+from train import step as steps
+from train.guard import GUARD
+from train.schema import DECODE, PROGRAM, SCHEMA
+from train.step import TrainState
+
+Values = Mapping[str, Array]
+
+
+def program_of(
+    config: Config, *, num_steps: int, vocab: int, mesh: Mesh
+) -> tuple["Program", dict[str, np.ndarray]]:
+    """The program of a resolved config, and this config's inputs to it."""
+    blocks = {where: SCHEMA[where] for where in PROGRAM}
+    values = numbers.split(config, blocks, whole="optim.schedule")
+    tops = {where.partition(".")[0] for where in PROGRAM}
+    static = {top: config[top] for top in sorted(tops)}
+    static = numbers.join(static, dict.fromkeys(values, "an input"))
+    static["pieces"] = config["pieces"]
+    values["num_steps"] = np.asarray(num_steps, np.int32)
+    return _program(json.dumps(static), tuple(values), vocab, mesh), values
+
+
+@functools.lru_cache(maxsize=16)
+def _program(static: str, names: tuple[str, ...], vocab: int, mesh: Mesh) -> "Program":
+    del names  # they follow from `static`
+    return Program(json.loads(static), vocab, mesh)
+
+
+class Program:
+    """The pure functions of a run, jitted over a mesh, each compiled once per shape.
+
+    Everything is put together inside the traced function, from the config with tracers
+    in place of its numbers.
+    """
+
+    def __init__(self, static: Config, vocab: int, mesh: Mesh):
+        self._static, self._vocab, self.mesh = static, vocab, mesh
+        self.compile_seconds = 0.0
+        self._compiled: dict[Any, Any] = {}
+
+    def init(self, values: Values, key: PRNGKeyArray) -> TrainState:
+        """The state before the first step."""
+        out = meshes.shardings(self.mesh, self.shape(values, key))
+        args = (values, key)
+        return self._compile("init", self._init, args, out)(*args)
+
+    def shape(self, values: Values, key: PRNGKeyArray) -> TrainState:
+        """The state's shapes and shardings, without computing it."""
+        shape = jax.eval_shape(self._init, values, key)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=sharding
+            ),
+            shape,
+            meshes.shardings(self.mesh, shape),
+        )
+
+    def compile_step(
+        self, state: TrainState, batch: Batch, key: PRNGKeyArray, values: Values
+    ) -> Callable[..., tuple[TrainState, dict[str, Mean]]]:
+        """The step, a function of the same arguments; it is given `state` for good."""
+        args = (state, batch, key, values)
+        out = (meshes.shardings(self.mesh, state), meshes.everywhere(self.mesh))
+        return self._compile("step", self._step, args, out, donate_argnums=0)
+
+    def score(
+        self, params: PyTree, batch: Batch, key: PRNGKeyArray, values: Values
+    ) -> dict[str, Mean]:
+        """The task's scores without dropout and its like."""
+        args, out = (params, batch, key, values), meshes.everywhere(self.mesh)
+        return self._compile("score", self._score, args, out)(*args)
+
+    def predict(
+        self, params: PyTree, batch: Batch, values: Values, *, room: int
+    ) -> tuple[Array, Array]:
+        """The task's outputs of at most `room` tokens, best first, and their scores."""
+        function = functools.partial(self._predict, room=room)
+        args, out = (params, batch, values), meshes.everywhere(self.mesh)
+        return self._compile(f"predict {room}", function, args, out)(*args)
+
+    def memory_bytes(self) -> int:
+        """What the step holds at once: state, batch and temporaries, on one device."""
+        for (name, *_), compiled in self._compiled.items():
+            if name == "step":
+                sizes = compiled.memory_analysis()
+                return sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
+        raise RuntimeError("The step has not been compiled yet.")
+
+    def num_parameters(self, values: Values) -> int:
+        """How many the model has."""
+        params = self.shape(values, jax.random.key(0)).params
+        return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+    def task(self, values: Values) -> Task:
+        """The task of this config; traced where the values are."""
+        config = numbers.join(self._static, values)
+        model = build(MODELS, config["model"], "model", vocab=self._vocab)
+        return build(TASKS, config["task"], "task", model=model)
+
+    def _tx(self, values: Values):
+        config = numbers.join(self._static, values)
+        return build(OPTIM, config["optim"], "optim", num_steps=values["num_steps"])
+
+    def _init(self, values, key):
+        return steps.start(self.task(values), self._tx(values)[0], key)
+
+    def _step(self, state, batch, key, values):
+        tx, rate = self._tx(values)
+        judge = build(GUARD, numbers.join(self._static, values)["guard"])
+        pieces = self._static["pieces"]
+        step = steps.make_step(
+            self.task(values), tx, rate=rate, judge=judge, pieces=pieces
+        )
+        return step(state, batch, key)
+
+    def _score(self, params, batch, key, values):
+        return self.task(values).score(params, batch, key, train=False)
+
+    def _predict(self, params, batch, values, *, room):
+        config = numbers.join(self._static, values)
+        decode = build(DECODE, config["decode"], "decode")
+        return self.task(values).predict(
+            params,
+            batch,
+            beam=decode.beam,
+            length_penalty=decode.length_penalty,
+            room=room,
+        )
+
+    def _compile(self, name: str, function: Callable, args: tuple, out, **options):
+        """`function`, compiled once for arguments of such shapes."""
+        leaves, structure = jax.tree.flatten(args)
+        form = (name, structure, *((leaf.shape, leaf.dtype) for leaf in leaves))
+        if form not in self._compiled:
+            began = time.perf_counter()
+            jitted = jax.jit(function, out_shardings=out, **options)
+            self._compiled[form] = jitted.lower(*args).compile()
+            self.compile_seconds += time.perf_counter() - began
+        return self._compiled[form]
+
+
+def use_compilation_cache() -> None:
+    """Compiled programs are kept from run to run, unless the user says where or not.
+
+    In `xla/` of the cache folder (`STEEPEST_CACHE`); `JAX_COMPILATION_CACHE_DIR` and
+    `JAX_ENABLE_COMPILATION_CACHE` work as ever.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache.root() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
