@@ -182,6 +182,8 @@ def kinds(annotation: Any, length: int) -> tuple[Any, ...]:
 
 def wanted(annotation: Any) -> str:
     """What belongs where `annotation` stands, in words."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return f"one of {listed(typing.get_args(annotation))}"
     if typing.get_origin(annotation) is tuple:
         inside = typing.get_args(annotation)
         plural, example = _ITEMS[inside[0]]
@@ -209,7 +211,7 @@ _ITEMS = {
 def _fits(value: object, annotation: Any) -> bool:
     """Whether `value` is of the type, exactly: no bool is an int, no int a float."""
     if annotation == Number:
-        if type(value) is not float or math.isnan(value):
+        if type(value) is not float:
             return False
         return value == 0 or math.isinf(value) or SMALLEST <= abs(value) <= LARGEST
     if typing.get_origin(annotation) is tuple:

@@ -102,11 +102,7 @@ def save(folder: pathlib.Path, entry: Entry) -> None:
             json.dump({"body": body, "sum": _sum(text.encode())}, file)
             file.flush()
             os.fsync(file.fileno())
-        if folder.exists():
-            old = tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent)
-            os.replace(folder, old)
-            shutil.rmtree(old, ignore_errors=True)
-        _rename(beside, folder)
+        _put(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -118,13 +114,20 @@ def _sweep(place: pathlib.Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _rename(beside: pathlib.Path, folder: pathlib.Path) -> None:
-    """To its place, unless another process was first: theirs says the same."""
+def _put(beside: pathlib.Path, folder: pathlib.Path) -> None:
+    """To its place, unless another process was first; a damaged entry makes room."""
     try:
         os.rename(beside, folder)
     except OSError:
         if not folder.is_dir():
             raise
+        try:
+            load(folder)
+        except Damaged:
+            old = tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent)
+            os.replace(folder, old)
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(beside, folder)
 
 
 def _sum(data: bytes) -> str:

@@ -57,7 +57,8 @@ def prepare(
     sources that draw their records.
 
     Raises:
-      ValueError, FileNotFoundError: bad config or data, before anything is written.
+      ValueError, FileNotFoundError: bad config or data, found before anything is
+        written; texts all longer than `max_tokens`, once the tokenizer is in the cache.
     """
     source = _source(config, seed)
     settings = build(PACKING, config["packing"], "packing")

@@ -14,6 +14,7 @@ from core.types import Number
 from models.dropout import Dropout, Generator
 from models.kernel import kernel
 
+
 class Memory(NamedTuple):
     """Keys and values of a layer as a cache holds them.
 
@@ -54,9 +55,7 @@ class Attention(nn.Module):
         *,
         train: bool,
     ) -> Float[Array, "B L D"]:
-        return self.look(
-            x_BLD, *self.remember(memory_BMD), visible_BLM, train=train
-        )
+        return self.look(x_BLD, *self.remember(memory_BMD), visible_BLM, train=train)
 
     def remember(
         self, memory_BMD: Float[Array, "B M D"]

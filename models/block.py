@@ -42,7 +42,7 @@ class Sight(NamedTuple):
 
 
 class Glimpse(NamedTuple):
-    """`Sight` of one more token of each of L continuations, and the slot of the first."""
+    """`Sight` of one more token of each of L continuations; `slot` takes the first."""
 
     slot: Int[Array, ""]
     visible_BLS: Bool[Array, "B L S"]
@@ -183,8 +183,9 @@ class Stack(nn.Module):
     ) -> tuple[Float[Array, "B L D"], tuple[Memory, ...]]:
         """One token of each of L continuations, and the past of each layer with it."""
         extended = []
-        for block, *layer in zip(self._blocks(), pasts, memories, strict=True):
-            x_BLD, past = block.extend(x_BLD, *layer, glimpse)
+        layers = zip(self._blocks(), pasts, memories, strict=True)
+        for block, past, memory in layers:
+            x_BLD, past = block.extend(x_BLD, past, memory, glimpse)
             extended.append(past)
         return self._finish(x_BLD), tuple(extended)
 

@@ -40,7 +40,7 @@ class Dropout(nn.Module):
         key = self.make_rng("dropout")
         if self.generator == "threefry":
             kept = jax.random.bernoulli(key, keep, x.shape)
-            return jnp.where(kept, x / keep.astype(x.dtype), 0)
+            return jnp.where(kept, x * (1 / keep).astype(x.dtype), 0)
         seed_2 = jax.random.key_data(key)[-2:].astype(jnp.uint32)
         return _drop(x, seed_2, keep)
 
@@ -65,18 +65,27 @@ def _hash(
     """32 mixed bits an element; the second word goes in half way.
 
     (If both words were only added to the counter, two keys would give shifted or
-    permuted copies of one mask.)
+    permuted copies of one mask. Both are mixed first, for a flip of the highest bit of
+    the second alone would go through the last multiplications almost unmixed.)
     """
+    first, second = _mixed(seed_2[0]), _mixed(seed_2[1])
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     index = sum(
         jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
         for axis, stride in enumerate(strides)
     )
-    bits = index * jnp.uint32(0x9E3779B9) + seed_2[0]
+    bits = index * jnp.uint32(0x9E3779B9) + first
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
-    bits = ((bits ^ (bits >> 13)) ^ seed_2[1]) * jnp.uint32(0xC2B2AE35)
+    bits = ((bits ^ (bits >> 13)) ^ second) * jnp.uint32(0xC2B2AE35)
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA6B)
     return bits ^ (bits >> 16)
+
+
+def _mixed(word: UInt32[Array, ""]) -> UInt32[Array, ""]:
+    """MurmurHash3's finalizer: flipping one bit flips each half of the time."""
+    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
+    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
+    return word ^ (word >> 16)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=())

@@ -54,7 +54,7 @@ class Cache(NamedTuple):
     place: Int[Array, ""]
 
     def reorder(self, index_BL: Int[Array, "B L"]) -> "Cache":
-        """Continuation l of each row becomes the one that was number `index_BL[:, l]`."""
+        """Continuation l of each row becomes that which was number `index_BL[:, l]`."""
         ancestor_BLT = jnp.take_along_axis(
             self.ancestor_BLT, index_BL[:, :, None], axis=1
         )
@@ -134,7 +134,7 @@ class EncoderDecoder(nn.Module):
         beams: int,
         room: int,
     ) -> Cache:
-        """Reads the sources (one a row) and makes room for `room` tokens of each beam."""
+        """Reads the sources, one a row; makes room for `room` tokens of each beam."""
         memory_BMD = self.encode(source_BM, source_segment_BM, train=False)
         B, H, S = len(source_BM), self.num_heads, room * beams
         K = self.width // H
@@ -167,9 +167,7 @@ class EncoderDecoder(nn.Module):
             visible_BLM=jnp.broadcast_to(cache.visible_BM[:, None], (B, L, M)),
         )
         x_BLD = self._embed(token_BL, jnp.full((B, L), cache.place), room=T)
-        x_BLD, pasts = self.decoder.extend(
-            x_BLD, cache.pasts, cache.memories, glimpse
-        )
+        x_BLD, pasts = self.decoder.extend(x_BLD, cache.pasts, cache.memories, glimpse)
         cache = cache._replace(
             pasts=pasts, ancestor_BLT=ancestor_BLT, place=cache.place + 1
         )

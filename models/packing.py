@@ -44,7 +44,7 @@ def visible(
     *,
     causal: bool = False,
 ) -> Bool[Array, "B L M"]:
-    """True where a query may look: same segment, no padding, and not ahead if causal."""
+    """True where a query may look: same segment, no padding, not ahead if causal."""
     same_BLM = segment_BL[:, :, None] == memory_segment_BM[:, None, :]
     visible_BLM = same_BLM & (segment_BL > 0)[:, :, None]
     if causal:

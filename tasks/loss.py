@@ -30,7 +30,8 @@ def cross_entropy(
     top_BL1 = jax.lax.stop_gradient(logit_BLV.max(-1, keepdims=True))
     shifted_BLV = logit_BLV - top_BL1
     V = logit_BLV.shape[-1]
-    is_target_BLV = jnp.arange(V) == target_BL[..., None]  # cheaper than a scatter
+    id_11V = jnp.arange(V)[None, None]
+    is_target_BLV = id_11V == target_BL[..., None]  # cheaper than a scatter
     own_BL = jnp.where(is_target_BLV, shifted_BLV, 0).sum(-1)
     nats_BL = jnp.log(jnp.exp(shifted_BLV).sum(-1)) - own_BL
     smoothed_BL = nats_BL

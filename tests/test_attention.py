@@ -50,10 +50,14 @@ def test_gradients_agree_with_flax(params, inputs):
     def energy(params):
         renamed = {name: {"kernel": w} for name, w in params["params"].items()}
         mask = visible_BLM[:, None]
-        return (theirs.apply({"params": renamed}, x_BLD, memory_BMD, mask=mask) ** 2).sum()
+        return (
+            theirs.apply({"params": renamed}, x_BLD, memory_BMD, mask=mask) ** 2
+        ).sum()
 
     expected = jax.jit(jax.grad(energy))(params)
-    actual = jax.jit(jax.grad(lambda params: (attend(params, *inputs) ** 2).sum()))(params)
+    actual = jax.jit(jax.grad(lambda params: (attend(params, *inputs) ** 2).sum()))(
+        params
+    )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
         actual,
@@ -138,9 +142,7 @@ def test_recalling_a_memory_equals_looking_at_it(params, inputs):
     x_BLD, memory_BMD, visible_BLM = inputs
     memory = MODEL.apply(params, memory_BMD, method="memorize")
     out_BLD = MODEL.apply(params, x_BLD, memory, visible_BLM, method="recall")
-    np.testing.assert_allclose(
-        out_BLD, attend(params, *inputs), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(out_BLD, attend(params, *inputs), rtol=1e-5, atol=1e-6)
 
 
 def test_shapes_are_checked(inputs):

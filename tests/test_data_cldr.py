@@ -220,3 +220,10 @@ def test_a_lesson_without_a_test_split_has_none():
     config = dict(name="cldr", num_pairs=300, num_test=0, num_validation=5)
     blocks = dict(data=config, tokenizer={}, packing={})
     assert data.validate(blocks, seed=0) == {"train": 300, "validation": 5}
+
+
+def test_a_name_that_two_codes_share_or_that_looks_like_a_list_is_left_out():
+    ours = {"A": "Congo", "B": "Congo", "C": "Trinidad, Tobago", "D": "Peru", "E": "Oz"}
+    theirs = {"A": "Kongo", "B": "Zaire", "C": "Trinidad", "D": "Peru"}
+    kept = names._names("A B C D E", ours, theirs)
+    assert kept == {"A": ("Congo", "Kongo"), "D": ("Peru", "Peru")}

@@ -44,10 +44,10 @@ def unpacked(rows):
         assert not token_M[segment_M == 0].any()
         assert not token_L[segment_L == 0].any()
         assert set(segment_M) - {0} == set(segment_L) - {0}
-        for n in range(1, segment_M.max() + 1):
-            pairs.append(
-                (tuple(token_M[segment_M == n]), tuple(token_L[segment_L == n]))
-            )
+        pairs += [
+            (tuple(token_M[segment_M == n]), tuple(token_L[segment_L == n]))
+            for n in range(1, segment_M.max() + 1)
+        ]
     return pairs
 
 

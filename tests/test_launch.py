@@ -206,6 +206,7 @@ def test_the_example_in_the_help_is_a_command_that_parses(command):
         ("train config.seed=1", "is no option. Did you mean '--config.seed=1'?"),
         ("train -config.seed=1", "Did you mean '--config.seed=1'?"),
         ("train —config.seed=1", "Did you mean '--config.seed=1'?"),
+        ("train \u2013\u2013workdir=a", "Did you mean '--workdir=a'?"),
         ("train -workdir=a", "Did you mean '--workdir=a'?"),
         ("train seed=1", "'seed=1' is no option of train."),
         ("train --workdir a", "--workdir needs a value: --workdir=VALUE."),

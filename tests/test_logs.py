@@ -137,6 +137,20 @@ def test_json_keeps_infinities_and_umlauts(tmp_path):
         read_json(tmp_path / "config.json")
 
 
+def test_half_a_line_on_the_last_block_of_a_disk_is_noticed_and_dropped(tmp_path):
+    class Nearly(io.FileIO):
+        def write(self, data):
+            return super().write(data[:10])
+
+    with Metrics(tmp_path) as metrics:
+        metrics.write(1, {"loss": 1.0})
+        metrics._file.close()
+        metrics._file = Nearly(tmp_path / "metrics.jsonl", "a")
+        with pytest.raises(Stop, match="No space left"):
+            metrics.write(2, {"loss": 1.0})
+    assert steps_in(tmp_path) == [1]
+
+
 @pytest.mark.parametrize("end", [Metrics.sync, Metrics.close])
 def test_a_full_disk_under_the_events_stops_the_run_and_does_not_hang(tmp_path, end):
     metrics = Metrics(tmp_path)
@@ -300,7 +314,7 @@ def shows(path, color):
 
 def test_curves_show_what_was_logged_and_leave_out_what_was_not(tmp_path):
     with Metrics(tmp_path) as metrics:
-        metrics.write(1, {"loss": 3.0, "rate": math.nan})
+        metrics.write(1, {"loss": 3.0})
         metrics.write(2, {"loss": math.inf})
         metrics.write(3, {"loss": 2.0})
         path = draw(tmp_path)
@@ -308,9 +322,19 @@ def test_curves_show_what_was_logged_and_leave_out_what_was_not(tmp_path):
         assert path == tmp_path / "curves.png"
         assert shows(path, training)
         assert not shows(path, validation)
-        metrics.write(4, {"loss": 2.0, "val_loss": 2.5, "grad_norm": 0.0})
+        metrics.write(4, {"loss": 2.0, "val_loss": 2.5})
         assert shows(draw(tmp_path), validation)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_curves_have_no_panel_for_what_was_never_a_number(tmp_path):
+    pictures = []
+    for values in ({"loss": 3.0}, {"loss": 3.0, "rate": math.nan, "grad_norm": 0.0}):
+        (tmp_path / "metrics.jsonl").unlink(missing_ok=True)
+        with Metrics(tmp_path) as metrics:
+            metrics.write(1, values)
+        pictures.append(draw(tmp_path).read_bytes())
+    assert pictures[0] == pictures[1]
 
 
 def test_curves_mark_the_steps_that_were_skipped(tmp_path):
@@ -321,7 +345,7 @@ def test_curves_mark_the_steps_that_were_skipped(tmp_path):
             for step, count in enumerate(counts, 1):
                 metrics.write(step, {"skipped": count})
         pixels = matplotlib.image.imread(draw(folder))[..., :3] * 255
-                line = 0.6 * rgb(SKIPPED) + 0.4 * 255
+        line = 0.6 * rgb(SKIPPED) + 0.4 * 255
         near = np.abs(pixels - line).max(-1) < 40
         return int((near.sum(0) > 300).sum())  # columns that are red from end to end
 

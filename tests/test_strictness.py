@@ -16,7 +16,7 @@ import pytest
 import launch
 from core.numbers import at
 from core.refusal import LIMIT
-from core.registry import Range, under
+from core.registry import Range, check_value, under, wanted
 from core.settings import children, complete
 from core.types import Number
 
@@ -330,6 +330,20 @@ def judge(case: Case, code: int, out: str, err: str) -> str:
     if not any(name[:24] in line or repr(name)[1:24] in whole for name in case.names):
         return "no key is named"
     return ""
+
+
+def test_every_default_is_a_value_that_its_key_may_have():
+    blocks = pytest.importorskip("train.schema", exc_type=ImportError).SCHEMA
+    for where, block in blocks.items():
+        for name in block.table if block.named else [""]:
+            within = block.entry({"name": name}, where).ranges
+            takes = block.options({"name": name}, where)
+            assert set(within) <= set(takes)
+            for key in set(takes) - set(children(blocks, where)):
+                kind, default = takes[key].annotation, takes[key].default
+                wanted(kind)  # each is of a type that a config can state
+                if default is not takes[key].empty:
+                    check_value(key, default, kind, within.get(key))
 
 
 def test_what_is_typed_is_run_or_refused_in_one_line(tmp_path, capsys):

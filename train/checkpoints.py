@@ -110,13 +110,15 @@ class Checkpoints:
           Stop: there is no room for `keep`, the best and the one being written.
         """
         needed = (self._keep + 2) * sum(x.nbytes for x in jax.tree.leaves(state))
-        room = self._shelf.room()
+        room = self._shelf.room() if self._first else needed
+        error = None
         if room < needed:
-            raise Stop(
+            error = Stop(
                 STORAGE,
                 f"{self._folder} has room for {room / 1e6:.0f} MB of checkpoints, and "
                 f"checkpoint.keep={self._keep} needs {needed / 1e6:.0f} MB.",
             )
+        _raise_everywhere(error)
         self._has_room = True
 
     def save(
@@ -128,7 +130,9 @@ class Checkpoints:
     ) -> None:
         """Begins to save; a step that is durable already stays as it is.
 
-        `state` may be donated as soon as this returns.
+        `state` may be donated as soon as this returns: Orbax has copied it to the host
+        then. (On a CPU it holds a view, and the runtime does not give a buffer away
+        that is viewed.)
 
         Raises:
           Stop: the save before this one failed, or this one cannot begin.
@@ -151,8 +155,8 @@ class Checkpoints:
             if self._first:
                 self._shelf.drop(step)
             with jax.transfer_guard("allow"):
-                copies, finite = leaves.snapshot(found)
-                path, tree = str(self._shelf.at(step)), leaves.nested(copies)
+                finite = leaves.finite(found)
+                path, tree = str(self._shelf.at(step)), leaves.nested(found)
                 response = ocp.save_async(path, tree, checkpointable_name=_ITEM)
         except Exception as error:
             raise self._failure(step, error) from error
@@ -172,12 +176,7 @@ class Checkpoints:
         self._thread.join()
         self._thread = None
         error, self._error = self._error, None
-        if jax.process_count() > 1:
-            failed = multihost_utils.process_allgather(np.int32(error is not None))
-            if failed.any() and error is None:
-                error = Stop(STORAGE, "Another process could not save its part.")
-        if error is not None:
-            raise error
+        _raise_everywhere(error)
 
     def close(self) -> None:
         """Waits for the last save.
@@ -216,7 +215,8 @@ class Checkpoints:
         step = facts["step"]
         try:
             response.result()
-            facts["not_finite"] = leaves.not_finite(finite)
+            fine = jax.device_get(finite)
+            facts["not_finite"] = [name for name in fine if not fine[name]]
             if self._first:
                 manifest.seal(self._shelf.at(step), **facts)
                 self._shelf.damaged.discard(step)
@@ -286,6 +286,16 @@ def load_params(
     folder = pathlib.Path(run) / "checkpoints"
     with Checkpoints(folder, every_steps=1, best=best, read_only=True) as checkpoints:
         return checkpoints.restore_params(abstract_params, step)
+
+
+def _raise_everywhere(error: Stop | None) -> None:
+    """Raises `error`, and where there is none, that another process has one."""
+    if jax.process_count() > 1:
+        failed = multihost_utils.process_allgather(np.int32(error is not None))
+        if failed.any() and error is None:
+            error = Stop(STORAGE, "Another process could not write its checkpoint.")
+    if error is not None:
+        raise error
 
 
 def _check(**options: Any) -> None:

@@ -53,27 +53,10 @@ def describe(leaves: Leaves) -> dict[str, dict[str, Any]]:
     }
 
 
-def snapshot(leaves: Leaves) -> tuple[Leaves, dict[str, Any]]:
-    """Leaves that may be written while the originals are donated; and which are finite.
-
-    From an accelerator Orbax copies to the host before it returns. On a CPU its copy is
-    a view of the device's buffer, which the next step may be given to write on; so
-    there we copy first, shard by shard, where the shards are.
-    """
-    copies, finite = {}, {}
-    for name, leaf in leaves.items():
-        on_cpu = not isinstance(leaf, jax.Array) or any(
-            device.platform == "cpu" for device in leaf.sharding.device_set
-        )
-        copies[name] = _copy(leaf) if on_cpu else leaf
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            finite[name] = _is_finite(leaf)
-    return copies, finite
-
-
-def not_finite(finite: Mapping[str, Any]) -> list[str]:
-    """The paths of leaves that hold an inf or a NaN."""
-    return [name for name, fine in finite.items() if not np.asarray(fine)]
+def finite(leaves: Leaves) -> dict[str, jax.Array]:
+    """Whether each leaf that could be otherwise is finite, computed on the device."""
+    floats = {k: x for k, x in leaves.items() if jnp.issubdtype(x.dtype, jnp.inexact)}
+    return {name: _is_finite(leaf) for name, leaf in floats.items()}
 
 
 def targets(tree: PyTree, stored: Mapping[str, Any], step: int) -> Leaves:
@@ -113,11 +96,6 @@ def targets(tree: PyTree, stored: Mapping[str, Any], step: int) -> Leaves:
 def _holds(wanted: np.dtype, stored: np.dtype) -> bool:
     floats = all(jnp.issubdtype(x, jnp.floating) for x in (wanted, stored))
     return wanted == stored or (floats and jnp.promote_types(wanted, stored) == wanted)
-
-
-@jax.jit
-def _copy(x: jax.Array) -> jax.Array:
-    return jnp.copy(x)
 
 
 @jax.jit

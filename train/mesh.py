@@ -15,10 +15,15 @@ DATA = "data"
 PARTITION = assign({r".*": PartitionSpec()})
 
 
+def devices() -> list[jax.Device]:
+    """All of them, of all processes."""
+    return jax.devices()
+
+
 def make_mesh() -> Mesh:
     """All devices along `data`."""
-    axes = dict(axis_types=(AxisType.Auto,))
-    return jax.make_mesh((jax.device_count(),), (DATA,), **axes)
+    found, auto = devices(), (AxisType.Auto,)
+    return jax.make_mesh((len(found),), (DATA,), axis_types=auto, devices=found)
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:

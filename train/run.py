@@ -122,7 +122,7 @@ def _go(
 ) -> dict[str, Any]:
     """The run itself, from its first or next step to its last."""
     config, program = parts.config, parts.program
-    inputs = _inputs(parts)
+    inputs = inputs_of(parts)
     state = _first_state(parts, inputs, checkpoints)
     first = int(state.step)
     with (
@@ -184,7 +184,8 @@ class Inputs(NamedTuple):
     values: dict[str, jax.Array]
 
 
-def _inputs(parts: Parts) -> Inputs:
+def inputs_of(parts: Parts) -> Inputs:
+    """As they are at the start of the run."""
     fixed = meshes.everywhere(parts.mesh)
     key = jax.random.key(parts.config["seed"])
     return Inputs(
@@ -292,11 +293,12 @@ def _check_schedule(config: Config, num_steps: int) -> None:
 
 def _check_rows(config: Config) -> None:
     """Raises ValueError where a batch cannot be shared out."""
-    shares = config["pieces"] * jax.device_count()
+    num_devices = len(meshes.devices())
+    shares = config["pieces"] * num_devices
     if config["batch_size"] % shares:
         raise ValueError(
             f"batch_size={config['batch_size']} must be a multiple of {shares}: "
-            f"pieces={config['pieces']} on each of {jax.device_count()} devices."
+            f"pieces={config['pieces']} on each of {num_devices} devices."
         )
 
 

@@ -78,7 +78,7 @@ class Shelf:
             if self._best in found["scores"]
         }
         known = [step for step in scores if scores[step] == scores[step]]  # not NaN
-        return sorted(known, key=lambda step: (scores[step], step), reverse=True)
+        return sorted(known, key=lambda step: -scores[step])  # stable: newer first
 
     def candidates(self, step: str | int) -> list[int]:
         """What to try for `latest`, `best` or a number, in order.

@@ -1,0 +1,99 @@
+"""train/program.py: numbers are inputs, and a program is compiled once."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.runs import tiny
+from train import mesh as meshes
+from train import run
+from train.step import eval_params
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+@pytest.fixture(scope="module")
+def compiles():
+    """A list that grows by the name of every compiled program."""
+    seen = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: seen.append(event) if event == COMPILED else None
+    )
+    yield seen
+    jax.monitoring.clear_event_listeners()
+
+
+def losses(config, num_steps=3):
+    """The loss of each of the first steps, then that of validation."""
+    parts = run.assemble(config)
+    inputs = run.inputs_of(parts)
+    state = parts.program.init(inputs.values, inputs.key)
+    step = parts.program.compile_step(state, *inputs)
+    found = []
+    for number in range(num_steps):
+        batch = meshes.place_rows(parts.mesh, parts.batches.batch(number))
+        state, scores = step(state, batch, inputs.key, inputs.values)
+        found.append(float(scores["loss"].value))
+    found.append(float(run.validate(parts, eval_params(state), inputs)["loss"].value))
+    return np.array(found)
+
+
+ON = {
+    "model__dropout": 0.1,
+    "model__attention_dropout": 0.1,
+    "task__smoothing": 0.1,
+    "optim__l1": 1e-4,
+    "optim__l2": 1e-4,
+    "optim__decay": 0.1,
+    "optim__clip_norm": 1.0,
+}
+OTHER = {
+    "model__dropout": 0.2,
+    "model__attention_dropout": 0.3,
+    "task__smoothing": 0.2,
+    "optim__l1": 1e-2,
+    "optim__l2": 1e-2,
+    "optim__decay": 30.0,
+    "optim__clip_norm": 0.01,
+    "optim__rule__b1": 0.5,
+    "optim__rule__b2": 0.9,
+    "optim__rule__eps": 1e-2,
+    "optim__schedule__peak": 3e-2,
+    "optim__schedule__warmup_steps": 1,
+    "optim__schedule__decay_steps": 18,
+    "num_steps": 21,
+    "seed": 1,
+}
+
+
+def test_no_change_of_a_number_compiles_anything(compiles):
+    before = losses(tiny(**ON))
+    compiles.clear()
+    assert np.array_equal(losses(tiny(**ON)), before)
+    for key, value in OTHER.items():
+        after = losses(tiny(**ON | {key: value}))
+        assert compiles == [], f"{key}={value} compiled"
+        # decay_steps and num_steps act later than three steps from the start
+        late = ("optim__schedule__decay_steps", "num_steps")
+        assert key in late or not np.array_equal(after, before), key
+    losses(tiny(**ON | {"optim__decay": 0.0}))
+    assert compiles != [], "what is off leaves no trace, so it is another program"
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_the_losses_do_not_depend_on_the_devices(monkeypatch, pieces):
+    curves = []
+    for num_devices in (1, 2, 4):
+        devices = jax.devices()[:num_devices]
+        monkeypatch.setattr(meshes, "devices", lambda devices=devices: devices)
+        config = tiny(model__dropout=0.1, task__smoothing=0.1, pieces=pieces)
+        curves.append(losses(config, num_steps=20))
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
+    np.testing.assert_allclose(curves[2], curves[0], rtol=1e-5)
+    assert curves[0][-1] < curves[0][0] - 0.5  # validation, after a little training
+
+
+def test_dropout_and_smoothing_change_the_objective_and_not_what_is_compared():
+    plain, noisy = tiny(), tiny(task__smoothing=0.5)
+    first = [losses(config, num_steps=1)[0] for config in (plain, noisy)]
+    assert first[0] == pytest.approx(first[1], rel=1e-6)
