@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import inspect
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -21,9 +20,9 @@ from data.tokenizer import TOKENIZER, Tokenizer
 FORMAT = 1  # of what is cached: raise it when the meaning of an array changes
 SIDES = ("source", "target")
 
-# The blocks of the config that this room reads; `seed` is the config's own.
+# The blocks of the config that this room reads.
 BLOCKS = {
-    "data": Block(SOURCES, given=("seed",)),
+    "data": Block(SOURCES),
     "tokenizer": Block(TOKENIZER, given=("texts",)),
     "packing": Block(PACKING),
 }
@@ -48,19 +47,16 @@ class Prepared:
         return list(self.source.records(split))
 
 
-def prepare(
-    config: Config, *, seed: int, tokenizer_model: bytes | None = None
-) -> Prepared:
+def prepare(config: Config, *, tokenizer_model: bytes | None = None) -> Prepared:
     """Rows for the blocks `data`, `tokenizer` and `packing` of `config`.
 
-    With `tokenizer_model`, that of an earlier run, none is trained. `seed` is for
-    sources that draw their records.
+    With `tokenizer_model`, that of an earlier run, none is trained.
 
     Raises:
       ValueError, FileNotFoundError: bad config or data, found before anything is
         written; texts all longer than `max_tokens`, once the tokenizer is in the cache.
     """
-    source = _source(config, seed)
+    source = _source(config)
     settings = build(PACKING, config["packing"], "packing")
     content, checked = source.digest(), functools.cache(lambda: count(source))
     if tokenizer_model is None:
@@ -81,24 +77,20 @@ def prepare(
     return Prepared(tokenizer, digest, rows, entry.facts, source)
 
 
-def validate(config: Config, *, seed: int = 0) -> dict[str, int]:
+def validate(config: Config) -> dict[str, int]:
     """Reads all the data and writes nothing; the number of pairs by split.
 
     Raises:
       ValueError, FileNotFoundError: bad config or data, in one line.
     """
-    return count(_source(config, seed))
+    return count(_source(config))
 
 
-def _source(config: Config, seed: int) -> Source:
+def _source(config: Config) -> Source:
     """The source, after the three blocks were held against their builders."""
     for name, block in BLOCKS.items():
         check(config[name], block, name)
-    takes = inspect.signature(
-        BLOCKS["data"].entry(config["data"], "data").build
-    ).parameters
-    given = {"seed": seed} if "seed" in takes else {}
-    return build(SOURCES, config["data"], "data", **given)
+    return build(SOURCES, config["data"], "data")
 
 
 def count(source: Source) -> dict[str, int]:

@@ -28,13 +28,14 @@ def get_config(text: str = "") -> ConfigDict:
     c.data = dict(name="cldr", num_pairs=40_000)
     c.data.from_locale = option["from_locale"]
     c.data.to_locale = option["to_locale"]
-    c.tokenizer = dict(kind="bpe", vocab=1_000)
+    c.tokenizer = dict(kind="bpe", vocab=1_000, byte_fallback=False)
     c.packing = dict(max_tokens=128)
 
     c.task = dict(name="translation", smoothing=0.0)
     c.model = dict(name="encoder_decoder", width=128, num_heads=4, dropout=0.0)
     c.model.num_encoder_layers = 2
     c.model.num_decoder_layers = 2
+    c.model.unroll = 2
     c.model.mlp_width = 4 * c.model.get_ref("width")  # follows width in a sweep
 
     c.optim = dict(clip_norm=1.0, decay=0.01)

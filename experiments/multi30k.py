@@ -23,7 +23,7 @@ def get_config(text: str = "") -> ConfigDict:
 
     c = ConfigDict()
     c.seed = 0
-    c.num_epochs = 30.0
+    c.num_epochs = 28.0
     c.batch_size = 64  # packed rows
     c.pieces = 4
     c.log_every = 50
@@ -31,18 +31,19 @@ def get_config(text: str = "") -> ConfigDict:
     c.data = dict(name="parallel", folder="multi30k")
     c.data.update(train="train", validation="val", test="test_2016_flickr")
     c.data.update(source=option["from_language"], target=option["to_language"])
-    c.tokenizer = dict(kind="bpe", vocab=8_000)
+    c.tokenizer = dict(kind="bpe", vocab=6_000)
     c.packing = dict(max_tokens=128)
 
     c.task = dict(name="translation", smoothing=0.1)
-    c.model = dict(name="encoder_decoder", width=128, num_heads=4, dropout=0.3)
+    c.model = dict(name="encoder_decoder", width=128, num_heads=4, dropout=0.2)
     c.model.num_encoder_layers = 4
     c.model.num_decoder_layers = 4
+    c.model.unroll = 4
     c.model.mlp_width = 2 * c.model.get_ref("width")
 
     c.optim = dict(clip_norm=1.0, decay=0.0)
     c.optim.rule = dict(name="adam", b1=0.9, b2=0.98, eps=1e-9)
-    c.optim.schedule = dict(name="inverse_sqrt", peak=5e-3, warmup_steps=2_000)
+    c.optim.schedule = dict(name="cosine", peak=4e-3, warmup_steps=800)
 
     c.checkpoint = dict(every_steps=500, best="val_loss")
     c.evaluate = dict(every_steps=500)

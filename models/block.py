@@ -31,6 +31,7 @@ class Settings:
     attention_dropout: Number
     generator: Generator
     dtype: Any
+    unroll: int
 
 
 class Sight(NamedTuple):
@@ -159,6 +160,7 @@ class Stack(nn.Module):
             split_rngs={"params": True, "dropout": True},
             in_axes=(0, nn.broadcast),
             length=self.num_layers,
+            unroll=min(self.settings.unroll, self.num_layers),
         )
         self.layers = scanned(self.settings, self.cross)
         if self.settings.norm == "pre":

@@ -26,6 +26,7 @@ RANGES = {
     "mlp_width": Range("[1, inf)"),
     "dropout": Range("[0, 1)", neutral=0.0),
     "attention_dropout": Range("[0, 1)", neutral=0.0),
+    "unroll": Range("[1, inf)"),
 }
 
 START = 3  # the token that a decoder reads before its first
@@ -75,6 +76,7 @@ class EncoderDecoder(nn.Module):
     attention_dropout: Number = 0.0
     generator: Generator = "hash"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    unroll: int = 1  # layers compiled side by side: faster, and longer to compile
 
     def setup(self):
         settings = Settings(
@@ -86,6 +88,7 @@ class EncoderDecoder(nn.Module):
             attention_dropout=self.attention_dropout,
             generator=self.generator,
             dtype=jnp.dtype(self.dtype),
+            unroll=self.unroll,
         )
         init = nn.initializers.normal(self.width**-0.5)
         self.embed = self.param("embed", init, (self.vocab, self.width))

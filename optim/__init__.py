@@ -34,7 +34,7 @@ RULES = {
 }
 
 PEAK = Range("(0, inf)")
-STEPS = Range("[0, inf)")
+STEPS = Range("[0, 2147483647]")
 SHARE = Range("[0, 1]")
 
 SCHEDULES = {

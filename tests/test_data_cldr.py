@@ -219,7 +219,7 @@ def test_a_lesson_without_a_test_split_has_none():
     assert small(num_test=0).splits == ("train", "validation")
     config = dict(name="cldr", num_pairs=300, num_test=0, num_validation=5)
     blocks = dict(data=config, tokenizer={}, packing={})
-    assert data.validate(blocks, seed=0) == {"train": 300, "validation": 5}
+    assert data.validate(blocks) == {"train": 300, "validation": 5}
 
 
 def test_a_name_that_two_codes_share_or_that_looks_like_a_list_is_left_out():

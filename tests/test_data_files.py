@@ -35,7 +35,7 @@ def write(folder, name, pairs=PAIRS):
 def source(folder, name, **options):
     columns = dict(source="en", target="de", validation="", test="")
     config = dict(name=name, folder=str(folder)) | columns | options
-    check(config, Block(data.SOURCES, given=("seed",)), "data")
+    check(config, Block(data.SOURCES), "data")
     return build(data.SOURCES, config, "data")
 
 
@@ -186,6 +186,5 @@ def test_every_source_takes_a_train_split_by_default(name):
     config = dict(name=name) | dict.fromkeys(required[name], "x")
     check(config, data.BLOCKS["data"], "data")
     if name != "hub" or importlib.util.find_spec("datasets"):
-        seed = {"seed": 0} if name == "cldr" else {}
-        built = entry.build(**{k: v for k, v in config.items() if k != "name"}, **seed)
+        built = entry.build(**{k: v for k, v in config.items() if k != "name"})
         assert built.splits == ("train", "validation", "test")

@@ -61,7 +61,7 @@ def texts_of(prepared, split):
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_the_rows_say_what_the_files_say(root, folder, split):
-    prepared = data.prepare(config(folder), seed=0)
+    prepared = data.prepare(config(folder))
     pairs = [(r["source"], r["target"]) for r in prepared.records(split)]
     assert sorted(texts_of(prepared, split)) == sorted(pairs)
     stats = prepared.stats[split]
@@ -71,13 +71,13 @@ def test_the_rows_say_what_the_files_say(root, folder, split):
 
 
 def test_records_keep_the_order_of_the_file(root, folder):
-    prepared = data.prepare(config(folder), seed=0)
+    prepared = data.prepare(config(folder))
     lines = (folder / "test.en").read_text().splitlines()
     assert [record["source"] for record in prepared.records("test")] == lines
 
 
 def test_the_second_time_nothing_is_trained_or_tokenised(root, folder, monkeypatch):
-    first = data.prepare(config(folder), seed=0)
+    first = data.prepare(config(folder))
     before = sorted(path for path in root.rglob("*"))
 
     def never(*_, **__):
@@ -85,7 +85,7 @@ def test_the_second_time_nothing_is_trained_or_tokenised(root, folder, monkeypat
 
     monkeypatch.setattr(data.tokenizer.Tokenizer, "encode_all", never)
     monkeypatch.setattr("sentencepiece.SentencePieceTrainer.train", never)
-    second = data.prepare(config(folder), seed=0)
+    second = data.prepare(config(folder))
     assert second.digest == first.digest
     assert second.tokenizer.model == first.tokenizer.model
     assert sorted(path for path in root.rglob("*")) == before
@@ -94,14 +94,14 @@ def test_the_second_time_nothing_is_trained_or_tokenised(root, folder, monkeypat
 
 
 def test_a_flipped_byte_in_the_cache_is_repaired_with_one_warning(root, folder, caplog):
-    first = data.prepare(config(folder), seed=0)
+    first = data.prepare(config(folder))
     whole = {k: np.array(v) for k, v in first.rows["train"].items()}
     (path,) = root.glob("rows/*/train-target_BL.npy")
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        second = data.prepare(config(folder), seed=0)
+        second = data.prepare(config(folder))
     assert len(caplog.messages) == 1
     assert second.digest == first.digest
     for name, array in whole.items():
@@ -109,38 +109,38 @@ def test_a_flipped_byte_in_the_cache_is_repaired_with_one_warning(root, folder, 
 
 
 def test_content_tokenizer_and_packing_each_have_their_key(root, folder):
-    digests = {data.prepare(config(folder), seed=0).digest}
-    digests.add(data.prepare(config(folder, packing={"max_tokens": 48}), seed=0).digest)
-    digests.add(data.prepare(config(folder, tokenizer={"vocab": 90}), seed=0).digest)
+    digests = {data.prepare(config(folder)).digest}
+    digests.add(data.prepare(config(folder, packing={"max_tokens": 48})).digest)
+    digests.add(data.prepare(config(folder, tokenizer={"vocab": 90})).digest)
     path = folder / "validation.en"
     path.write_text(path.read_text().replace("cat", "dog"))
-    digests.add(data.prepare(config(folder), seed=0).digest)
+    digests.add(data.prepare(config(folder)).digest)
     assert len(digests) == 4
 
 
 def test_a_resumed_run_with_its_own_tokenizer_has_the_same_digest(root, folder):
-    first = data.prepare(config(folder), seed=0)
+    first = data.prepare(config(folder))
     again = config(folder, tokenizer={"vocab": 77})  # not looked at any more
-    second = data.prepare(again, seed=0, tokenizer_model=first.tokenizer.model)
+    second = data.prepare(again, tokenizer_model=first.tokenizer.model)
     assert second.digest == first.digest
     assert second.tokenizer.model == first.tokenizer.model
     assert len(list(root.glob("tokenizer/*"))) == 1
 
 
 def test_a_tokenizer_is_that_of_the_training_split(root, folder):
-    first = data.prepare(config(folder), seed=0).tokenizer.model
+    first = data.prepare(config(folder)).tokenizer.model
     (folder / "test.en").write_text("zzz\n" * 30)
-    assert data.prepare(config(folder), seed=0).tokenizer.model == first
+    assert data.prepare(config(folder)).tokenizer.model == first
     path = folder / "train.en"
     path.write_text(path.read_text().replace("cat", "qqq"))
-    assert data.prepare(config(folder), seed=0).tokenizer.model != first
+    assert data.prepare(config(folder)).tokenizer.model != first
 
 
 def test_pairs_too_long_are_dropped_from_training_alone_and_counted(root, folder):
     for split in ("train", "validation"):
         for side in ("en", "de"):
             append(folder / f"{split}.{side}", "cat " * 200 + "\n")
-    prepared = data.prepare(config(folder), seed=0)
+    prepared = data.prepare(config(folder))
     assert prepared.stats["train"]["dropped_long"] == 1
     assert prepared.stats["train"]["pairs"] == 301
     assert len(list(texts_of(prepared, "train"))) == 300
@@ -153,7 +153,7 @@ def test_pairs_without_text_on_one_side_are_not_trained_on(root, folder):
     for split in ("train", "validation"):
         append(folder / f"{split}.en", "\ncat\n")
         append(folder / f"{split}.de", "DOG\n\n")
-    prepared = data.prepare(config(folder), seed=0)
+    prepared = data.prepare(config(folder))
     assert prepared.stats["train"]["dropped_blank"] == 2
     assert len(list(texts_of(prepared, "train"))) == 300
     assert ("", "DOG") in list(texts_of(prepared, "validation"))
@@ -166,7 +166,7 @@ def test_max_tokens_that_leave_nothing_are_one_line(root, folder):
     with pytest.raises(
         ValueError, match=r"max_tokens=8 leaves nothing.* has \d+ tokens"
     ):
-        data.prepare(bad, seed=0)
+        data.prepare(bad)
 
 
 def break_(folder, how):
@@ -198,7 +198,7 @@ def test_bad_data_is_one_line_and_touches_no_disk(root, folder, how, match):
     break_(folder, how)
     for look in (data.validate, data.prepare):
         with pytest.raises((ValueError, FileNotFoundError), match=match) as error:
-            look(config(folder), seed=0)
+            look(config(folder))
         assert "\n" not in str(error.value)
     assert not root.exists()
 
@@ -220,17 +220,18 @@ def test_validating_counts_and_writes_nothing(root, folder):
 )
 def test_a_bad_config_touches_no_disk(root, folder, blocks, match):
     with pytest.raises(ValueError, match=match):
-        data.prepare(config(folder, **blocks), seed=0)
+        data.prepare(config(folder, **blocks))
     assert not root.exists()
 
 
 def test_a_lesson_is_prepared_and_92_percent_full(root):
     lesson = dict(name="cldr", num_pairs=8_000, num_validation=100, num_test=100)
     blocks = dict(data=lesson, tokenizer=dict(vocab=700), packing={})
-    prepared = data.prepare(blocks, seed=0)
+    prepared = data.prepare(blocks)
     assert prepared.stats["train"]["fill_share"] >= 0.92
     assert max(prepared.rows["train"]["source_BM"].shape[1:]) <= 48
-    assert data.prepare(blocks, seed=1).digest != prepared.digest
+    other = blocks | {"data": blocks["data"] | {"seed": 1}}
+    assert data.prepare(other).digest != prepared.digest
     for record in prepared.records("test"):
         text = record["target"]
         assert prepared.tokenizer.decode(prepared.tokenizer.encode(text)) == text

@@ -200,6 +200,23 @@ def test_it_stops_as_soon_as_nothing_can_change(beam, num_best):
         assert found.token_BRT[:, r, :3].tolist() == [[8 - r, END, 0]] * 2
 
 
+def test_it_goes_on_while_a_long_text_may_still_beat_a_short_one():
+    # After START the end is likelier than 7; then 7 is sure, four times, and the end.
+    table_BSV = np.full((1, 211, 9), -15.0, "f4")
+    table_BSV[:, :, END] = 0.0
+    state, text = move(0, START, 211), (7, 7, 7, 7, 7, END)
+    table_BSV[:, state, 7] = -0.3
+    for token in text[1:]:
+        state = move(state, 7, 211)
+        table_BSV[:, state, [7, END]] = -15.0
+        table_BSV[:, state, token] = 0.0
+    reference = Reference(table_BSV[0], 1.0, 8)
+    assert reference.logp((END,)) > reference.logp(text)
+    assert reference.score((END,)) < reference.score(text)
+    token_BRT, score_BR = search(table_BSV, 1.0, beam=2, max_length=8, num_best=1)
+    assert_same(token_BRT[0], score_BR[0], reference, [text])
+
+
 def test_more_results_than_beams_are_refused():
     with pytest.raises(ValueError, match=r"num_best=3 must lie in \[1, beam\].*beam=2"):
         search(tables(0, rows=1, vocab=6), 0.0, beam=2, num_best=3, max_length=4)

@@ -59,7 +59,7 @@ class Translator:
     def records(self, split: str) -> list[dict[str, str]]:
         """The records of a split of the run's data."""
         config, model = self.config, self.tokenizer.model
-        prepared = prepare(config, seed=config["seed"], tokenizer_model=model)
+        prepared = prepare(config, tokenizer_model=model)
         return prepared.records(split)
 
     def _predict(self, sources: list[list[int]], num_rows: int) -> list[np.ndarray]:

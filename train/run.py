@@ -52,7 +52,7 @@ def dry_run(config: Config) -> None:
     Raises:
       ValueError, OSError: as `train` would, before it touches anything.
     """
-    validate_data(config, seed=config["seed"])
+    validate_data(config)
     if config["num_steps"]:
         _check_schedule(config, config["num_steps"])
     _check_rows(config)
@@ -98,7 +98,7 @@ def assemble(config: Config, tokenizer: bytes | None = None) -> Parts:
     Raises:
       ValueError, OSError: what the user can mend.
     """
-    prepared = prepare(config, seed=config["seed"], tokenizer_model=tokenizer)
+    prepared = prepare(config, tokenizer_model=tokenizer)
     batches = Batches(
         prepared.rows["train"],
         batch_size=config["batch_size"],

@@ -83,7 +83,7 @@ DECODE = Entry(
 
 SCHEMA = {
     "": Block(RUN),
-    "data": Block(SOURCES, given=("seed",)),
+    "data": Block(SOURCES),
     "tokenizer": Block(TOKENIZER, given=("texts",)),
     "packing": Block(PACKING),
     "model": Block(MODELS, given=("vocab", "parent", "name")),

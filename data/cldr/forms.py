@@ -32,6 +32,14 @@ class Form(NamedTuple):
     source: Callable[[Any], str]
     target: Callable[[Any], str]
 
+    def read(self, value: Any) -> str:
+        """The source's text as a keyboard types it: its special spaces are plain."""
+        return self.source(value).translate(TYPED)
+
+
+# No-break, narrow no-break and thin space, which CLDR writes and nobody types.
+TYPED = dict.fromkeys(map(ord, "\u00a0\u202f\u2009"), " ")
+
 
 def distinct(forms: Iterable[Form], probes: Sequence[Any]) -> list[Form]:
     """The forms under which no source text means two things, as far as probes show.
@@ -44,7 +52,7 @@ def distinct(forms: Iterable[Form], probes: Sequence[Any]) -> list[Form]:
         own = {}
         for value in probes:
             sense = (form.group, form.sense(value))
-            text = form.source(value)
+            text = form.read(value)
             if own.setdefault(text, sense) != sense:
                 break
             if meaning.get(text, sense) != sense:
@@ -77,8 +85,8 @@ class Topic:
         ("May 5, 2024" is the long and the medium form: it is an example of the first.)
         """
         form, value = rng.choice(self.forms), self.sample(rng)
-        source = form.source(value)
-        if any(other.source(value) == source for other in self.earlier[form.name]):
+        source = form.read(value)
+        if any(other.read(value) == source for other in self.earlier[form.name]):
             return None
         atoms = (form.name, *self.atoms(form, value))
         return Pair(source, form.target(value), atoms)
