@@ -19,7 +19,7 @@ SIDES = """
 
 Both: {layers}+{layers} layers of width {width}, MLP {mlp}, {heads} heads, vocabulary
 {vocab:,}, one embedding for source, target and output, sinusoidal places, post-norm,
-ReLU; batch {rows} x ({length} + {length}) tokens, all rows full; float32; AdamW with the
+ReLU; batch {rows} x ({length} + {length}) tokens, all rows full; float32; AdamW of the
 same numbers, rate {rate}, decay {decay}, no clipping; cross-entropy without smoothing;
 the same batches. Tokens are source and target together.
 
@@ -36,7 +36,8 @@ A turn is one step that is not timed, {steps} that are, then products of two
 contestants of a table live at once and work one after another, in the order of the
 table, {rounds} times. MFU: three times the matrix products of a forward pass (a
 multiply-add is two; those of our model for all), over the highest of the contestants'
-median peaks. Peak memory is the whole process's, compilation included.
+median peaks. RSS is the highest of the whole process, compilation
+included.
 """
 
 
@@ -112,7 +113,7 @@ def _race(race: Mapping[str, Any]) -> Iterator[str]:
         "without dropout" if race["dropout"] == 0 else f"dropout {race['dropout']}"
     )
     yield from ("", f"## {dropout[0].upper()}{dropout[1:]}", "")
-    yield "| | tokens/s, median | min to max | MFU | peak GFLOP/s | peak RSS GB | loss |"
+    yield "| | tokens/s, median | min to max | MFU | peak GFLOP/s | RSS GB | loss |"
     yield "|---|---|---|---|---|---|---|"
     flops = TRAINING * facts["ours"]["forward_flops"] / problem.TOKENS_PER_STEP
     for name, title in NAMES.items():

@@ -48,20 +48,21 @@ def serve(make: Callable[..., Contestant]) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     contestant = make(**json.loads(sys.argv[1]))
-    answer: dict[str, Any] = {}
-    for line in ["{}", *iter(sys.stdin.readline, "")]:
-        request = json.loads(line)
-        match request.get("do"):
-            case "train":
-                answer = _train(contestant, request["num_steps"])
-            case "multiply":
-                answer = {"seconds": _fastest(contestant.multiply)}
-            case "facts":
-                answer = contestant.facts() | {"peak_rss_bytes": _peak_rss_bytes()}
-            case _:  # built
-                answer = {"first_loss": contestant.wait(contestant.step())}
-        answers.write(json.dumps(answer) + "\n")
+
+    def answer(facts: dict[str, Any]) -> None:
+        answers.write(json.dumps(facts) + "\n")
         answers.flush()
+
+    answer({"first_loss": contestant.wait(contestant.step())})
+    for line in sys.stdin:
+        request = json.loads(line)
+        match request["do"]:
+            case "train":
+                answer(_train(contestant, request["num_steps"]))
+            case "multiply":
+                answer({"seconds": _fastest(contestant.multiply)})
+            case "facts":
+                answer(contestant.facts() | {"peak_rss_bytes": _peak_rss_bytes()})
 
 
 def _train(contestant: Contestant, num_steps: int) -> dict[str, float]:

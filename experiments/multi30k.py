@@ -23,7 +23,7 @@ def get_config(text: str = "") -> ConfigDict:
 
     c = ConfigDict()
     c.seed = 0
-    c.num_epochs = 28.0
+    c.num_epochs = 24.0
     c.batch_size = 64  # packed rows
     c.pieces = 4
     c.log_every = 50

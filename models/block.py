@@ -62,9 +62,10 @@ class Mlp(nn.Module):
         D, F = self.settings.width, self.settings.mlp_width
         in_DF = kernel(self, "in", (D, F)).astype(x_BLD.dtype)
         out_FD = kernel(self, "out", (F, D)).astype(x_BLD.dtype)
-        y_BLF = nn.relu(jnp.einsum("BLD,DF->BLF", x_BLD, in_DF))
+        y_BLF = jnp.einsum("BLD,DF->BLF", x_BLD, in_DF)
         drop = Dropout(self.settings.dropout, self.settings.generator)
-        return jnp.einsum("BLF,FD->BLD", drop(y_BLF, train=train), out_FD)
+        y_BLF = drop.relu(y_BLF, train=train)
+        return jnp.einsum("BLF,FD->BLD", y_BLF, out_FD)
 
 
 class Block(nn.Module):

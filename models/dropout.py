@@ -8,7 +8,6 @@ is a hash of (key, i), where Threefry spends some twenty rounds. The key is the 
 one, folded from seed, step, layer and module, so masks are independent of each other.
 """
 
-import functools
 import math
 from typing import Literal
 
@@ -30,19 +29,28 @@ class Dropout(nn.Module):
     rate: Number
     generator: Generator = "hash"
 
-    @nn.compact
     def __call__(
         self, x: Float[Array, "*axes"], *, train: bool
     ) -> Float[Array, "*axes"]:
         if not train or off(self.rate, 0.0):
             return x
-        keep = jnp.float32(1) - self.rate
-        key = self.make_rng("dropout")
         if self.generator == "threefry":
-            kept = jax.random.bernoulli(key, keep, x.shape)
-            return jnp.where(kept, x * (1 / keep).astype(x.dtype), 0)
-        seed_2 = jax.random.key_data(key)[-2:].astype(jnp.uint32)
-        return _drop(x, seed_2, keep)
+            keep = jnp.float32(1) - self.rate
+            kept = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
+            return jnp.where(kept, x / keep.astype(x.dtype), 0)
+        return _drop(x, *self._seed_and_keep())
+
+    def relu(
+        self, x: Float[Array, "*axes"], *, train: bool
+    ) -> Float[Array, "*axes"]:
+        """Dropout of relu(x): what is not 0 in it tells the backward pass all."""
+        if not train or off(self.rate, 0.0) or self.generator == "threefry":
+            return self(nn.relu(x), train=train)
+        return _drop_relu(x, *self._seed_and_keep())
+
+    def _seed_and_keep(self):
+        seed_2 = jax.random.key_data(self.make_rng("dropout"))[-2:].astype(jnp.uint32)
+        return seed_2, jnp.float32(1) - self.rate
 
 
 def mask(
@@ -88,7 +96,7 @@ def _mixed(word: UInt32[Array, ""]) -> UInt32[Array, ""]:
     return word ^ (word >> 16)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=())
+@jax.custom_vjp
 def _drop(x, seed_2, keep):
     """The backward pass hashes again: cheaper than to keep a mask in memory."""
     kept = _mask(seed_2, keep, x.shape)
@@ -105,3 +113,22 @@ def _drop_backward(residuals, gradient):
 
 
 _drop.defvjp(_drop_forward, _drop_backward)
+
+
+@jax.custom_vjp
+def _drop_relu(x, seed_2, keep):
+    return _drop(nn.relu(x), seed_2, keep)
+
+
+def _drop_relu_forward(x, seed_2, keep):
+    y = _drop_relu(x, seed_2, keep)
+    return y, (y, keep)
+
+
+def _drop_relu_backward(residuals, gradient):
+    y, keep = residuals
+    gradient *= (1 / keep).astype(gradient.dtype)
+    return jnp.where(y > 0, gradient, 0), None, jnp.zeros_like(keep)
+
+
+_drop_relu.defvjp(_drop_relu_forward, _drop_relu_backward)
