@@ -44,14 +44,14 @@ def train(
         stated = load(config)
         from core.overrides import resolve
         from core.settings import dump
-        from train import run
+        from train import assemble, run
         from train.schema import SCHEMA
 
         resolved, notes = resolve(stated, overrides, SCHEMA)
         for note in notes:
             print(one_line(note), file=sys.stderr)
         if dry_run:
-            run.dry_run(resolved)
+            assemble.dry_run(resolved)
             print(dump(resolved))
             print("The config is sound. Nothing was run.", file=sys.stderr)
             return

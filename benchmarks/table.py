@@ -91,10 +91,8 @@ def _versions(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
 
 
-def _vendor(passes: bool | None, vendor: str) -> str:
+def _vendor(passes: bool, vendor: str) -> str:
     """What lifting the check is worth on this CPU."""
-    if passes is None:
-        return "This torch has no MKL with a vendor check to lift."
     if passes:
         return (
             f"MKL's vendor check passes on this CPU ({vendor}) as it is: lifting it "

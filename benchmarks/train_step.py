@@ -11,6 +11,7 @@ import datetime
 import os
 import pathlib
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -33,6 +34,7 @@ PEERS = ("torch", "transformers")
 def main(argv: Sequence[str]) -> int:
     """Races and writes the table; 2 where the command line or the set-up is wrong."""
     args = _parsed(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers end too
     try:
         _check_peers(args.torch_python)
         results = measure(args)
@@ -77,7 +79,7 @@ def race(dropout: float, args: argparse.Namespace) -> dict[str, Any]:
         trials = {}
         for pieces in args.pieces:
             command = [sys.executable, str(HERE / "ours.py")]
-            trials[pieces] = start(f"{pieces} pieces", command, pieces=pieces)
+            trials[pieces] = start(f"ours, {pieces} pieces", command, pieces=pieces)
         tried = _trial(trials, args.steps) if len(trials) > 1 else {}
         chosen = max(tried, key=tried.get) if tried else args.pieces[0]
         for pieces, worker in trials.items():

@@ -113,7 +113,11 @@ class Worker:
             stderr=self._stderr,
             env=kept | ON_CPU | {"PYTHONPATH": str(ROOT)},
         )
-        self.first_loss = self._answer()["first_loss"]
+        try:
+            self.first_loss = self._answer()["first_loss"]
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """What it answers; nobody else works meanwhile."""
@@ -142,5 +146,4 @@ class Worker:
         said = self._stderr.read().decode(errors="replace").strip().splitlines()
         why = said[-1] if said else "it said nothing"
         what = "ended" if ready else f"did not answer in {TIMEOUT_SECONDS} s"
-        self.close()
         raise RuntimeError(f"{self.name} {what}: {why}")

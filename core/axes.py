@@ -36,7 +36,9 @@ def axes_of(params: PyTree) -> PyTree:
     def stacked(path, leaf, axes):
         axes = ("N" if STACK in name_of(path) else "") + axes
         if len(axes) != leaf.ndim:
-            raise ValueError(f"{name_of(path)} has shape {leaf.shape}, not axes {axes}.")
+            raise ValueError(
+                f"{name_of(path)} has shape {leaf.shape}, not axes {axes}."
+            )
         return axes
 
     return jax.tree_util.tree_map_with_path(stacked, params, letters)

@@ -3,7 +3,7 @@
 DONE, REFUSED, PREEMPTED, DATA, NUMERICS, STORAGE, HANG = 0, 2, 75, 76, 77, 78, 79
 
 
-class Stop(Exception):  # noqa: N818 - a preempted run is no error
+class Stop(Exception):
     """Ends the run with `code`; its text is the one line that the user reads."""
 
     def __init__(self, code: int, reason: str):

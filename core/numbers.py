@@ -24,7 +24,8 @@ def split(config: Config, blocks: Mapping[str, Block], whole: str) -> Values:
 
     >>> from core.registry import Entry, Range
     >>> rate = Entry(lambda *, rate: rate, "", {"rate": Range("[0, 1)", neutral=0.0)})
-    >>> split({"a": {"rate": 0.5}, "b": {"rate": 0.0}}, {"a": Block(rate), "b": Block(rate)}, "")
+    >>> blocks = {"a": Block(rate), "b": Block(rate)}
+    >>> split({"a": {"rate": 0.5}, "b": {"rate": 0.0}}, blocks, whole="")
     {'a.rate': array(0.5, dtype=float32)}
     """
     values = {}

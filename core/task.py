@@ -1,14 +1,14 @@
 """What training needs to know of a task: nothing of models, data or optimizers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from core.mean import Mean
 from core.types import Number
 
-Batch = Mapping[str, Array]
+Batch = Mapping[str, Any]  # of arrays, on the host or on devices
 
 
 @runtime_checkable

@@ -40,9 +40,7 @@ def get_config(text: str = "") -> ConfigDict:
 
     c.optim = dict(clip_norm=1.0, decay=0.01)
     c.optim.rule = dict(name="adam", b1=0.9, b2=0.98, eps=1e-9)
-    c.optim.schedule = dict(
-        name="wsd", peak=3e-3, warmup_steps=100, decay_steps=400
-    )
+    c.optim.schedule = dict(name="wsd", peak=3e-3, warmup_steps=100, decay_steps=400)
 
     c.checkpoint = dict(every_steps=300)
     c.evaluate = dict(every_steps=300)

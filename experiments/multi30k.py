@@ -6,9 +6,9 @@
 DIR holds {train,val,test_2016_flickr}.{en,de}, plain or as .gz: `data/task1/raw` of
 github.com/multi30k/dataset (Elliott et al. 2016, https://arxiv.org/abs/1605.00459).
 
-Question: how close does a text-only Transformer of this size, trained on two cores, come
-to the 38 to 41 BLEU that are reported on test_2016_flickr? The architecture is the
-`Transformer-Tiny` of Wu et al. 2021, https://arxiv.org/abs/2105.14462, section 4.
+Question: how close does a text-only Transformer of this size, trained on two cores,
+come to the 38 to 41 BLEU that are reported on test_2016_flickr? The sizes are those of
+the `Transformer-Tiny` of Wu et al. 2021, https://arxiv.org/abs/2105.14462, section 4.
 Result: docs/results/multi30k.md.
 """
 

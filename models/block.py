@@ -97,9 +97,10 @@ class Block(nn.Module):
             return self.attention(y_BLD, y_BLD, sight.visible_BLL, train=train)
 
         def look_at_memory(y_BLD):
-            return self.cross_attention(
-                y_BLD, sight.memory_BMD, sight.visible_BLM, train=train
-            )
+            memory_BMD, visible_BLM = sight.memory_BMD, sight.visible_BLM
+            assert memory_BMD is not None
+            assert visible_BLM is not None
+            return self.cross_attention(y_BLD, memory_BMD, visible_BLM, train=train)
 
         x_BLD = self._residual(x_BLD, look, self.norm_attention, train)
         if self.cross:
@@ -159,7 +160,7 @@ class Stack(nn.Module):
             Block,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast),
+            in_axes=(0, nn.broadcast),  # pyright: ignore[reportArgumentType] a tuple may
             length=self.num_layers,
             unroll=min(self.settings.unroll, self.num_layers),
         )

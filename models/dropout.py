@@ -37,12 +37,10 @@ class Dropout(nn.Module):
         if self.generator == "threefry":
             keep = jnp.float32(1) - self.rate
             kept = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
-            return jnp.where(kept, x / keep.astype(x.dtype), 0)
+            return jnp.where(kept, x * (1 / keep).astype(x.dtype), 0)
         return _drop(x, *self._seed_and_keep())
 
-    def relu(
-        self, x: Float[Array, "*axes"], *, train: bool
-    ) -> Float[Array, "*axes"]:
+    def relu(self, x: Float[Array, "*axes"], *, train: bool) -> Float[Array, "*axes"]:
         """Dropout of relu(x): what is not 0 in it tells the backward pass all."""
         if not train or off(self.rate, 0.0) or self.generator == "threefry":
             return self(nn.relu(x), train=train)

@@ -30,7 +30,7 @@ def encoder_decoder(params: PyTree, *, B: int, M: int, L: int) -> int:
         )
         total += 2 * leaf.size * B * (M if reads_source else L)
         if name.endswith("attention/query"):
-            N, D, H, K = leaf.shape
+            N, _, H, K = leaf.shape
             queries = M if "/encoder/" in name else L
             memory = L if name.endswith("decoder/layers/attention/query") else M
             total += 4 * N * B * H * K * queries * memory

@@ -11,7 +11,7 @@ from core.types import Number
 
 
 class TokenLoss(NamedTuple):
-    """Of every token: nats, nats against smoothed targets, and whether it ranks first."""
+    """Of every token: nats, those against smoothed targets, and if it ranks first."""
 
     nats_BL: Float[Array, "B L"]
     smoothed_BL: Float[Array, "B L"]

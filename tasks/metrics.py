@@ -7,7 +7,8 @@ https://aclanthology.org/W15-3049.
 from collections.abc import Sequence
 from typing import Literal
 
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 Scores = dict[str, float | str]
 Tokenizer = Literal["13a", "intl", "char", "zh"]
@@ -16,7 +17,7 @@ Tokenizer = Literal["13a", "intl", "char", "zh"]
 def bleu(
     predictions: Sequence[str], references: Sequence[str], tokenizer: Tokenizer
 ) -> Scores:
-    """`bleu`, cased, and `bleu_lower`, each with the signature that makes it comparable."""
+    """`bleu`, cased, and `bleu_lower`; a signature each, that makes it comparable."""
     scores: Scores = {}
     for name, lowercase in (("bleu", False), ("bleu_lower", True)):
         metric = BLEU(tokenize=tokenizer, lowercase=lowercase)

@@ -39,9 +39,10 @@ class Translation:
         self, params: PyTree, batch: Batch, key: PRNGKeyArray, *, train: bool
     ) -> dict[str, Mean]:
         inputs = [batch[name] for name in INPUTS]
-        logit_BLV = self.model.apply(
+        output = self.model.apply(
             {"params": params}, *inputs, train=train, rngs={"dropout": key}
         )
+        logit_BLV = jnp.asarray(output)
         smoothing = self.smoothing if train else 0.0
         token = cross_entropy(logit_BLV, batch["target_BL"], smoothing)
         weight_BL = (batch["target_segment_BL"] > 0).astype(jnp.float32)
@@ -64,10 +65,10 @@ class Translation:
         beam: int,
         length_penalty: Number,
         room: int,
-    ) -> tuple[Int[Array, "B L T"], Float[Array, "B L"]]:
-        """The `beam` best outputs of each source, at most `room` tokens, best first.
+    ) -> tuple[Int[Array, "B R T"], Float[Array, "B R"]]:
+        """The best output of each source, of at most `room` tokens, and its score.
 
-        Here a row holds one source. T: places of the output.
+        Here a row holds one source. R: results, of which there is one. T: places.
         """
         source_BM, segment_BM = batch["source_BM"], batch["source_segment_BM"]
         cache = self.model.apply(
@@ -80,7 +81,9 @@ class Translation:
         )
 
         def extend(token_BL, cache):
-            return self.model.apply({"params": params}, token_BL, cache, method="extend")
+            return self.model.apply(
+                {"params": params}, token_BL, cache, method="extend"
+            )
 
         return decode.generate(
             extend,

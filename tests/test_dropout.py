@@ -88,6 +88,27 @@ def test_the_backward_pass_uses_the_same_mask(generator):
     assert 0.6 < (gradient != 0).mean() < 0.8
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("generator", ["hash", "threefry"])
+def test_relu_and_dropout_in_one_equal_one_after_the_other(rate, generator):
+    x, weight = jax.random.normal(KEY, (2, 64, 33))
+    layer = Dropout(rate, generator)
+
+    def both(x):
+        out = layer.apply({}, x, train=True, rngs={"dropout": KEY}, method="relu")
+        return (weight * out).sum(), out
+
+    def after(x):
+        out = layer.apply({}, nn.relu(x), train=True, rngs={"dropout": KEY})
+        return (weight * out).sum(), out
+
+    gradient, out = jax.jit(jax.grad(both, has_aux=True))(x)
+    expected, expected_out = jax.jit(jax.grad(after, has_aux=True))(x)
+    np.testing.assert_array_equal(out, expected_out)
+    np.testing.assert_array_equal(gradient, expected)
+    np.testing.assert_allclose((gradient != 0).mean(), 0.5 * (1 - rate), atol=0.03)
+
+
 @pytest.mark.parametrize("generator", ["hash", "threefry"])
 def test_half_precision_stays_half_precision(generator):
     x = jax.random.normal(KEY, (64, 33))

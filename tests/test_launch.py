@@ -89,8 +89,10 @@ def house(tmp_path, monkeypatch):
     calls: list[tuple] = []
     room = sys.modules.get("train") or types.ModuleType("train")
     fakes = dict(
-        run=dict(
+        assemble=dict(
             dry_run=lambda config: calls.append(("dry_run", config)),
+        ),
+        run=dict(
             train=lambda config, workdir, **more: calls.append((config, workdir, more)),
         ),
         schema=dict(SCHEMA=BLOCKS),

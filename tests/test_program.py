@@ -6,7 +6,7 @@ import pytest
 
 from tests.runs import tiny
 from train import mesh as meshes
-from train import run
+from train.assemble import assemble, inputs_of, validate
 from train.step import eval_params
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -25,8 +25,8 @@ def compiles():
 
 def losses(config, num_steps=3):
     """The loss of each of the first steps, then that of validation."""
-    parts = run.assemble(config)
-    inputs = run.inputs_of(parts)
+    parts = assemble(config)
+    inputs = inputs_of(parts)
     state = parts.program.init(inputs.values, inputs.key)
     step = parts.program.compile_step(state, *inputs)
     found = []
@@ -34,7 +34,7 @@ def losses(config, num_steps=3):
         batch = meshes.place_rows(parts.mesh, parts.batches.batch(number))
         state, scores = step(state, batch, inputs.key, inputs.values)
         found.append(float(scores["loss"].value))
-    found.append(float(run.validate(parts, eval_params(state), inputs)["loss"].value))
+    found.append(float(validate(parts, eval_params(state), inputs)["loss"].value))
     return np.array(found)
 
 

@@ -9,6 +9,7 @@ import pytest
 from core.exits import NUMERICS, PREEMPTED, Stop
 from tests.runs import tiny
 from train import run
+from train.assemble import assemble, inputs_of
 from train.checkpoints import Checkpoints
 from train.evaluate import evaluate, predict
 from train.logs import read_json, read_metrics
@@ -25,8 +26,8 @@ def lines_of(folder):
 
 def state_of(folder, config):
     """The last checkpoint's state, as a list of arrays."""
-    parts = run.assemble(config)
-    inputs = run.inputs_of(parts)
+    parts = assemble(config)
+    inputs = inputs_of(parts)
     shape = parts.program.shape(inputs.values, inputs.key)
     with Checkpoints(folder / "checkpoints", every_steps=1, read_only=True) as kept:
         return [np.asarray(x) for x in jax.tree.leaves(kept.restore(shape)[1])]
@@ -54,7 +55,8 @@ def test_a_run_leaves_its_record(straight):
     summary = json.loads((straight / "summary.json").read_text())
     stated = "steps tokens seconds compile_seconds tokens_per_second mfu loss val_loss"
     assert summary.keys() >= set(stated.split())
-    assert summary["mfu"] is None and summary["steps"] == 20
+    assert summary["mfu"] is None
+    assert summary["steps"] == 20
     lines = read_metrics(straight)
     assert [line["step"] for line in lines] == [5, 10, 15, 20]
     assert all(line["loss"] > 0 for line in lines)
@@ -63,9 +65,7 @@ def test_a_run_leaves_its_record(straight):
     assert summary["tokens"] == lines[-1]["tokens"]
 
 
-def test_an_interrupted_run_is_the_same_run_to_the_bit(
-    straight, tmp_path, monkeypatch
-):
+def test_an_interrupted_run_is_the_same_run_to_the_bit(straight, tmp_path, monkeypatch):
     config = tiny(model__dropout=0.1)
     for number in (7, 13):
         monkeypatch.setattr(Preemption, "asked", lambda _, step, n=number: step == n)
@@ -82,7 +82,8 @@ def test_a_finished_run_is_left_alone_and_goes_on_with_a_larger_length(tmp_path)
     run.train(tiny(**flat, num_steps=6), str(tmp_path))
     before = lines_of(tmp_path)
     summary = run.train(tiny(**flat, num_steps=6), str(tmp_path))
-    assert lines_of(tmp_path) == before and summary["steps"] == 6
+    assert lines_of(tmp_path) == before
+    assert summary["steps"] == 6
     summary = run.train(tiny(**flat, num_steps=9), str(tmp_path))
     assert summary["steps"] == 9
     assert lines_of(tmp_path)[: len(before)] == before
@@ -121,8 +122,39 @@ def test_parameters_come_from_another_run(straight, tmp_path):
 def test_numbers_that_are_no_use_end_the_run(tmp_path):
     config = tiny(optim__schedule__peak=1e30, optim__clip_norm="inf", num_steps=40)
     with pytest.raises(Stop, match="steps in a row") as stopped:
-        run.train(config | {"guard": config["guard"] | {"max_streak": 3}}, str(tmp_path))
+        run.train(
+            config | {"guard": config["guard"] | {"max_streak": 3}}, str(tmp_path)
+        )
     assert stopped.value.code == NUMERICS
+
+
+def test_a_run_killed_before_its_summary_gets_one(tmp_path):
+    config = tiny(num_steps=4)
+    run.train(config, str(tmp_path))
+    (tmp_path / "summary.json").unlink()
+    assert run.train(config, str(tmp_path))["steps"] == 4
+    assert read_json(tmp_path / "summary.json")["val_loss"] > 0
+
+
+def test_a_tokenizer_left_by_a_run_that_never_began_is_not_used(straight, tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(b"of something else")
+    run.train(tiny(num_steps=2, optim__schedule__name="constant"), str(tmp_path))
+    model = (straight / "tokenizer.model").read_bytes()
+    assert (tmp_path / "tokenizer.model").read_bytes() == model
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("checkpoint__best", "val_bleu", "checkpoint.best='val_bleu' is not known"),
+        ("batch_size", "6", "batch_size=6 must be a multiple of 4"),
+        ("optim__schedule__warmup_steps", "30", "do not fit in num_steps=20"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_no_folder(tmp_path, key, value, line):
+    with pytest.raises(ValueError, match=line):
+        run.train(tiny(**{key: value}), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -130,10 +162,12 @@ def test_numbers_that_are_no_use_end_the_run(tmp_path):
     [({"num_tokens": 2_000}, 7), ({"num_epochs": 0.05}, None)],
 )
 def test_a_length_in_tokens_or_epochs_is_reached(length, steps):
-    parts = run.assemble(tiny(num_steps=0, **length))
+    parts = assemble(tiny(num_steps=0, **length))
     reached = parts.batches.tokens_before(parts.num_steps)
     wanted = length.get("num_tokens", 0.05 * parts.batches.tokens_per_epoch)
-    slots = 8 * sum(parts.prepared.rows["train"][x].shape[1] for x in ("source_BM", "target_BL"))
+    slots = 8 * sum(
+        parts.prepared.rows["train"][x].shape[1] for x in ("source_BM", "target_BL")
+    )
     assert wanted - slots < reached < wanted + slots
     assert steps is None or abs(parts.num_steps - steps) <= 2
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from core.refusal import listed, nearest, shown
 from data.prepare import prepare
 from data.tokenizer import EOS, PAD, Tokenizer
 from train import mesh as meshes
@@ -30,7 +31,10 @@ class Translator:
     def __init__(self, folder: Folder, checkpoint: str | int = "best"):
         use_compilation_cache()
         self.config = folder.read_config()
-        self.tokenizer = Tokenizer(folder.read_tokenizer())
+        model = folder.read_tokenizer()
+        if model is None:
+            raise FileNotFoundError(f"{folder.path} holds no {folder.tokenizer.name}.")
+        self.tokenizer = Tokenizer(model)
         self._mesh = meshes.make_mesh()
         vocab = self.tokenizer.vocab
         self._program, values = program_of(
@@ -43,7 +47,9 @@ class Translator:
         best = self.config["checkpoint"]["best"]
         self._params = load_params(folder.path, checkpoint, abstract, best)
 
-    def __call__(self, lines: Sequence[str], num_rows: int) -> Iterator[tuple[int, str]]:
+    def __call__(
+        self, lines: Sequence[str], num_rows: int
+    ) -> Iterator[tuple[int, str]]:
         """The best output of every line, with its number, in the order of length.
 
         `num_rows` lines at once; as many programs as there are buckets of lengths.
@@ -60,6 +66,12 @@ class Translator:
         """The records of a split of the run's data."""
         config, model = self.config, self.tokenizer.model
         prepared = prepare(config, tokenizer_model=model)
+        known = prepared.source.splits
+        if split not in known:
+            raise ValueError(
+                f"split={shown(split)} is not known.{nearest(split, known)} "
+                f"Known: {listed(known)}."
+            )
         return prepared.records(split)
 
     def _predict(self, sources: list[list[int]], num_rows: int) -> list[np.ndarray]:
@@ -75,10 +87,10 @@ class Translator:
             "source_segment_BM": (source_BM != PAD).astype(np.int32),
         }
         placed = meshes.place_rows(self._mesh, batch)
-        best_BLT, _ = self._program.predict(
+        best_BRT, _ = self._program.predict(
             self._params, placed, self._values, room=2 * M + BUCKET
         )
-        return list(jax.device_get(best_BLT)[: len(sources), 0])
+        return list(jax.device_get(best_BRT)[: len(sources), 0])
 
 
 def evaluate(

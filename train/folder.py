@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import pathlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from core import settings
@@ -50,7 +50,7 @@ class Folder:
         facts: fingerprint.Fingerprint,
         *,
         tokenizer: bytes,
-        allow_drift: Collection[str],
+        allow_drift: Sequence[str],
         command: Sequence[str],
     ) -> list[str]:
         """Begins the run here, or goes on with it; returns the drifts that are allowed.
@@ -65,7 +65,7 @@ class Folder:
             drifts = fingerprint.compare(record["fingerprint"], facts, allow_drift)
         elif allow_drift:
             raise ValueError(
-                f"--allow-drift={allow_drift[0]}: {self.path} holds no run to drift from."
+                f"--allow-drift={allow_drift[0]}: {self.path} holds no run yet."
             )
         record["fingerprint"] = facts
         record["launches"].append({**provenance(command), "drifts": drifts})

@@ -35,9 +35,7 @@ class Keeper:
         self._best = max(scores, default=float("-inf"))
         self._num_steps = num_steps
 
-    def __call__(
-        self, step: int, state: TrainState, scores: dict[str, Mean]
-    ) -> None:
+    def __call__(self, step: int, state: TrainState, scores: dict[str, Mean]) -> None:
         del scores
         asked = self._preemption.asked(step)
         last = step == self._num_steps

@@ -15,7 +15,7 @@ DATA = "data"
 PARTITION = assign({r".*": PartitionSpec()})
 
 
-def devices() -> list[jax.Device]:
+def devices() -> list:
     """All of them, of all processes."""
     return jax.devices()
 

@@ -29,7 +29,7 @@ from train.guard import GUARD
 from train.schema import DECODE, PROGRAM, SCHEMA
 from train.step import TrainState
 
-Values = Mapping[str, Array]
+Values = Mapping[str, Array | np.ndarray]
 
 
 def program_of(
@@ -95,6 +95,12 @@ class Program:
         """The task's scores without dropout and its like."""
         args, out = (params, batch, key, values), meshes.everywhere(self.mesh)
         return self._compile("score", self._score, args, out)(*args)
+
+    def score_names(self, values: Values, batch: Batch) -> list[str]:
+        """Of the task's scores, without computing them."""
+        key = jax.random.key(0)
+        params = self.shape(values, key).params
+        return sorted(jax.eval_shape(self._score, params, batch, key, values))
 
     def predict(
         self, params: PyTree, batch: Batch, values: Values, *, room: int
@@ -171,6 +177,7 @@ def use_compilation_cache() -> None:
     In `xla/` of the cache folder (`STEEPEST_CACHE`); `JAX_COMPILATION_CACHE_DIR` and
     `JAX_ENABLE_COMPILATION_CACHE` work as ever.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if chosen is None:
         jax.config.update("jax_compilation_cache_dir", str(cache.root() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -18,8 +18,7 @@ Scores = dict[str, Mean]
 class Report:
     """A hook: fetches the scores of a step, validates if it is time to, and tells.
 
-    `latest` are the numbers of the last line; `validated` the last scores on validation
-    and `validated_step` their step.
+    `validated` are the last scores on validation and `validated_step` is their step.
     """
 
     def __init__(
@@ -41,7 +40,6 @@ class Report:
         self._validate, self._memory_bytes = validate, memory_bytes
         self._log_every, self._evaluate_every = log_every, evaluate_every
         self._num_steps = num_steps
-        self.latest: dict[str, float] = {}
         self.validated: dict[str, float] = {}
         self.validated_step = -1
         self._mark: tuple[int, float] | None = None
@@ -82,7 +80,6 @@ class Report:
             self.validated_step = step
             values |= self.validated
         self._mark = (step, self._clock.seconds)
-        self.latest = values
         self._metrics.write(step, values)
         self._progress.show(step, values)
         trouble = self._judge.trouble(jax.device_get(state.guard))

@@ -94,7 +94,7 @@ def make_step(
         )
         params, opt_state = verdict.kept
         scores |= {
-            "rate": Mean.single(rate(state.step)),
+            "rate": Mean.single(jnp.asarray(rate(state.step))),
             "grad_norm": Mean.single(verdict.grad_norm),
             "skipped": Mean.single(verdict.state.num_skipped),
         }

@@ -1,0 +1,169 @@
+"""A run, put together and not begun: its data, its programs, its length."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from core.refusal import listed, nearest, shown
+from core.types import Config
+from data.batches import Batches, in_order
+from data.prepare import Prepared, prepare
+from data.prepare import validate as validate_data
+from optim import SCHEDULES
+from train import mesh as meshes
+from train.flops import peak_flops
+from train.program import Program, program_of
+from train.report import Scores
+
+
+class Parts(NamedTuple):
+    """A run, put together and not begun."""
+
+    config: Config
+    prepared: Prepared
+    batches: Batches
+    mesh: Mesh
+    program: Program
+    values: Mapping[str, np.ndarray]
+    num_steps: int
+
+
+class Inputs(NamedTuple):
+    """What every call of the step gets beside the state, on the devices."""
+
+    batch: dict[str, jax.Array]  # the first one: an example of the shapes
+    key: Any
+    values: dict[str, jax.Array]
+
+
+def check(config: Config) -> None:
+    """What needs neither data nor a compiler.
+
+    Raises:
+      ValueError: batches or schedule do not fit.
+    """
+    if config["num_steps"]:
+        _check_schedule(config, config["num_steps"])
+    num_devices = len(meshes.devices())
+    shares = config["pieces"] * num_devices
+    if config["batch_size"] % shares:
+        raise ValueError(
+            f"batch_size={config['batch_size']} must be a multiple of {shares}: "
+            f"pieces={config['pieces']} on each of {num_devices} devices."
+        )
+
+
+def dry_run(config: Config) -> None:
+    """All checks that write nothing; the data are read.
+
+    Raises:
+      ValueError, OSError: as a run would, before its first step.
+    """
+    check(config)
+    validate_data(config)
+
+
+def assemble(config: Config, tokenizer: bytes | None = None) -> Parts:
+    """Reads or makes the data, and puts the programs together.
+
+    Raises:
+      ValueError, OSError: what the user can mend.
+    """
+    prepared = prepare(config, tokenizer_model=tokenizer)
+    if "validation" not in prepared.rows:
+        raise ValueError("data.validation='' leaves a run without a validation split.")
+    batches = Batches(
+        prepared.rows["train"],
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        **_host(),
+    )
+    num_steps = _length(config, batches)
+    _check_schedule(config, num_steps)
+    mesh = meshes.make_mesh()
+    vocab = prepared.tokenizer.vocab
+    program, values = program_of(config, num_steps=num_steps, vocab=vocab, mesh=mesh)
+    _check_best(config, program.score_names(values, batches.batch(0)))
+    return Parts(config, prepared, batches, mesh, program, values, num_steps)
+
+
+def inputs_of(parts: Parts) -> Inputs:
+    """As they are at the start of the run."""
+    fixed = meshes.everywhere(parts.mesh)
+    key = jax.random.key(parts.config["seed"])
+    return Inputs(
+        meshes.place_rows(parts.mesh, parts.batches.batch(0)),
+        jax.device_put(key, fixed),
+        jax.device_put(dict(parts.values), fixed),
+    )
+
+
+def validate(parts: Parts, params: Any, inputs: Inputs) -> Scores:
+    """The task's scores over the whole validation split."""
+    sums: Scores = {}
+    with jax.transfer_guard("disallow"):
+        rows, batch_size = parts.prepared.rows["validation"], parts.config["batch_size"]
+        for batch in in_order(rows, batch_size=batch_size, **_host()):
+            placed = meshes.place_rows(parts.mesh, batch)
+            scores = parts.program.score(params, placed, inputs.key, inputs.values)
+            sums = jax.tree.map(jnp.add, sums, scores) if sums else scores
+    return sums
+
+
+def placed_batches(parts: Parts, first: int) -> Iterator[dict[str, jax.Array]]:
+    """The training batches from a step on, on the devices."""
+    for number in range(first, parts.num_steps):
+        yield meshes.place_rows(parts.mesh, parts.batches.batch(number))
+
+
+def mfu(parts: Parts, tokens: int, seconds: float) -> float | None:
+    """The share of the devices' peak that useful tokens took; None without a peak.
+
+    A training step is three forward passes; padding counts for nothing.
+    """
+    peak = peak_flops(parts.config["model"]["dtype"])
+    if peak is None:
+        return None
+    rows = parts.prepared.rows["train"]
+    row = {name: x[:1] for name, x in rows.items() if x.ndim == 2}
+    params = parts.program.shape(parts.values, jax.random.key(0)).params
+    flops = parts.program.task(parts.values).forward_flops(params, row)
+    slots = sum(x.size for name, x in row.items() if "segment" in name)
+    return 3 * flops / slots * tokens / seconds / peak
+
+
+def _length(config: Config, batches: Batches) -> int:
+    """Steps: as stated, or as many as the stated tokens or epochs take at least."""
+    if config["num_tokens"]:
+        per_step = batches.tokens_per_epoch / batches.steps_per_epoch
+        return max(1, math.ceil(config["num_tokens"] / per_step))
+    if config["num_epochs"]:
+        return max(1, math.ceil(config["num_epochs"] * batches.steps_per_epoch))
+    return config["num_steps"]
+
+
+def _check_schedule(config: Config, num_steps: int) -> None:
+    """Raises ValueError where the schedule does not fit in the run."""
+    options = dict(config["optim"]["schedule"])
+    check = SCHEDULES[options.pop("name")].check
+    if check is not None:
+        check(**options, num_steps=num_steps)
+
+
+def _check_best(config: Config, names: Collection[str]) -> None:
+    """Raises ValueError where the best checkpoint has no such score."""
+    best, known = config["checkpoint"]["best"], [f"val_{name}" for name in names]
+    if best not in known:
+        raise ValueError(
+            f"checkpoint.best={shown(best)} is not known.{nearest(best, known)} "
+            f"Known: {listed(known)}."
+        )
+
+
+def _host() -> dict[str, int]:
+    return dict(host=jax.process_index(), num_hosts=jax.process_count())
