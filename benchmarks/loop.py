@@ -20,7 +20,7 @@ from train.assemble import assemble, inputs_of, placed_batches
 from train.clock import Clock
 from train.guard import Guard
 from train.logs import Metrics
-from train.loop import Hook, ahead, fit
+from train.loop import Hook, ahead, always, fit
 from train.progress import Progress
 from train.report import Report
 from train.schema import SCHEMA
@@ -54,7 +54,7 @@ def main() -> None:
 
             first = int(state.step)
             report = _report(metrics, parts, first + STEPS)
-            hooks = [Hook(lambda _: True, report.tick), Hook(report.due, report)]
+            hooks = [Hook(always, report.tick), Hook(report.due, report)]
             began = time.perf_counter()
             batches = ahead(placed_batches(parts, first), 2)
             state = fit(state, step, batches, num_steps=first + STEPS, hooks=hooks)

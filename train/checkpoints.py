@@ -240,7 +240,7 @@ class Checkpoints:
     def _whole(self, step: str | int) -> tuple[int, manifest.Manifest]:
         """The first candidate for `step` of which every byte is right."""
         candidates = self._shelf.candidates(step)
-        chosen, line = self._choose(candidates) if self._first else (-1, "")
+        chosen, line = self._shelf.choose(candidates) if self._first else (-1, "")
         if jax.process_count() > 1:
             chosen = int(multihost_utils.broadcast_one_to_all(np.int32(chosen)))
         if chosen < 0:
@@ -248,20 +248,6 @@ class Checkpoints:
         if line:
             logging.warning("%s", line)
         return chosen, manifest.read(self._shelf.at(chosen))
-
-    def _choose(self, candidates: list[int]) -> tuple[int, str]:
-        """The step to take, or -1, and what is to be said of those before it."""
-        wrong = []
-        for step in candidates:
-            try:
-                manifest.verify(self._shelf.at(step))
-            except manifest.Damaged as damage:
-                self._shelf.damaged.add(step)
-                wrong.append(f"checkpoint of step {step} is damaged ({damage})")
-                continue
-            going = f"; going on with step {step}." if wrong else ""
-            return step, "; ".join(wrong) + going
-        return -1, "; ".join(wrong) + "; there is nothing to go on with."
 
     def _restore(
         self, tree: PyTree, step: str | int, prefix: str

@@ -20,6 +20,12 @@ class Hook(NamedTuple):
     call: Callable[[int, TrainState, dict[str, Mean]], None]
 
 
+def always(step: int) -> bool:
+    """After every step."""
+    del step
+    return True
+
+
 def fit(
     state: TrainState,
     step: Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Mean]]],

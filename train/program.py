@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
@@ -125,7 +126,7 @@ class Program:
 
     def task(self, values: Values) -> Task:
         """The task of this config; traced where the values are."""
-        config = numbers.join(self._static, values)
+        config = numbers.join(self._static, jax.tree.map(jnp.asarray, values))
         model = build(MODELS, config["model"], "model", vocab=self._vocab)
         return build(TASKS, config["task"], "task", model=model)
 

@@ -24,7 +24,7 @@ from train.folder import Folder, locked
 from train.guard import GUARD
 from train.keeper import Keeper
 from train.logs import Metrics, read_metrics, write_json
-from train.loop import Hook, ahead, fit
+from train.loop import Hook, ahead, always, fit
 from train.preemption import Preemption
 from train.program import use_compilation_cache
 from train.progress import Progress
@@ -113,11 +113,8 @@ def _go(
             past=past,
             num_steps=parts.num_steps,
         )
-        hooks = [
-            Hook(lambda _: True, report.tick),
-            Hook(report.due, report),
-            Hook(lambda _: True, keeper),
-        ]
+        hooks = [Hook(always, report.tick), Hook(report.due, report)]
+        hooks.append(Hook(always, keeper))
         if profile:
             hooks.append(trace_hook(folder.trace, first))
 

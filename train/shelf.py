@@ -132,6 +132,20 @@ class Shelf:
             os.rename(folder, away)
             shutil.rmtree(away, ignore_errors=True)
 
+    def choose(self, candidates: list[int]) -> tuple[int, str]:
+        """The step to take, or -1, and what is to be said of those before it."""
+        wrong = []
+        for step in candidates:
+            try:
+                manifest.verify(self.at(step))
+            except manifest.Damaged as damage:
+                self.damaged.add(step)
+                wrong.append(f"checkpoint of step {step} is damaged ({damage})")
+                continue
+            going = f"; going on with step {step}." if wrong else ""
+            return step, "; ".join(wrong) + going
+        return -1, "; ".join(wrong) + "; there is nothing to go on with."
+
     def discard(self, step: int) -> None:
         """Gives back the space of a step that could not be written."""
         for path in (self.at(step), *self.folder.glob(f"{step}{TEMPORARY}*")):
