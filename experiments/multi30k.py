@@ -51,7 +51,7 @@ def get_config(text: str = "") -> ConfigDict:
 
     if option["tiny"]:
         c.num_epochs, c.num_steps = 0.0, 20
-        c.batch_size, c.log_every = 8, 5
+        c.batch_size, c.pieces, c.log_every = 8, 1, 5
         c.tokenizer.vocab = 1_000
         c.model.update(width=32, num_encoder_layers=1, num_decoder_layers=1)
         c.optim.schedule.warmup_steps = 5
