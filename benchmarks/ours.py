@@ -34,6 +34,7 @@ def config_of(*, dropout: float, pieces: int) -> dict[str, Any]:
             num_encoder_layers=problem.NUM_LAYERS,
             num_decoder_layers=problem.NUM_LAYERS,
             norm="post",  # as Marian has it
+            unroll=4,
             dropout=dropout,
             attention_dropout=0.0,
             dtype="float32",

@@ -1,11 +1,12 @@
 """The page of a finished run: what was run, where, and what came of it.
 
-    python benchmarks/results.py runs/multi30k docs/results/multi30k.md "Multi30k"
+    python benchmarks/results.py runs/multi30k docs/results/multi30k.md TITLE REMARK
 
-Everything on the page is read from the run folder; nothing is written by hand.
+Every number on the page is read from the run folder; the remark says what they mean.
 """
 
 import pathlib
+import re
 import shlex
 import sys
 from typing import Any
@@ -16,20 +17,21 @@ from train.logs import read_json, read_metrics
 SCORES = ("bleu_lower", "bleu", "chrf", "exact_match")
 CURVE = ("step", "loss", "val_loss", "rate", "grad_norm", "tokens", "seconds")
 LINES = 24  # of the curve, at most
+FOLDER = re.compile("(--workdir|--config.data.folder)=.*")
 
 
-def page(folder: pathlib.Path, title: str) -> str:
+def page(folder: pathlib.Path, title: str, remark: str) -> str:
     """The Markdown of one run."""
     summary = read_json(folder / "summary.json")
     record = read_json(folder / "provenance.json")
     config = load(folder / "config.json")
     parts = [
-        f"# {title}",
+        f"# {title}\n\n{remark}",
         _origin(record, config),
         "## Scores\n\n" + _scores(summary),
         "## Training\n\n" + _training(summary),
         "## Curve\n\n" + _curve(read_metrics(folder)),
-        f"## Config\n\n```json\n{dump(config)}\n```",
+        f"## Config\n\n```json\n{dump(_placeless(config))}\n```",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -38,7 +40,7 @@ def _origin(record: dict[str, Any], config: dict[str, Any]) -> str:
     """Command, code, machine and seed of the run."""
     first = record["launches"][0]
     versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items() if v)
-    words = [word for word in first["command"] if "folder=" not in word]
+    words = [FOLDER.sub(r"\1=DIR", word) for word in first["command"]]
     dirty = " with changes" if first["dirty"] else ""
     return "\n".join(
         [
@@ -51,6 +53,12 @@ def _origin(record: dict[str, Any], config: dict[str, Any]) -> str:
             f"* {versions}",
         ]
     )
+
+
+def _placeless(config: dict[str, Any]) -> dict[str, Any]:
+    """Without where the data lay."""
+    data = config["data"]
+    return config | {"data": data | ({"folder": "DIR"} if "folder" in data else {})}
 
 
 def _scores(summary: dict[str, Any]) -> str:
@@ -92,6 +100,6 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    where, out, name = sys.argv[1:]
-    pathlib.Path(out).write_text(page(pathlib.Path(where), name))
+    where, out, *texts = sys.argv[1:]
+    pathlib.Path(out).write_text(page(pathlib.Path(where), *texts))
     print(f"Wrote {out}.")

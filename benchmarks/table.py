@@ -25,11 +25,12 @@ the same batches. Tokens are source and target together.
 
 * Steepest: `train.program`'s compiled step, as a run has it: attention under its masks
   for packed rows, the numerics guard, the scores. No biases in linear layers. The batch
-  is copied in within the time. Dropout: embeddings, the output of each sublayer, the
-  hidden layer of the MLP; none on attention weights.
+  is copied in within the time.
 * Marian: eager torch, `attn_implementation="sdpa"`, no attention mask (rows are full),
-  fused AdamW. Dropout: embeddings and the output of each sublayer; none on attention
-  weights, nor on the hidden layer of the MLP (its defaults), so fewer than ours.
+  fused AdamW.
+
+Dropout, on both sides: embeddings and the output of each sublayer; none on attention
+weights nor inside the MLP (as in the paper, and Marian's defaults).
 
 A turn is one step that is not timed, {steps} that are, then products of two
 {gemm} x {gemm} float32 matrices, of which the fastest counts as the peak. All

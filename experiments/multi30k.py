@@ -9,7 +9,8 @@ github.com/multi30k/dataset (Elliott et al. 2016, https://arxiv.org/abs/1605.004
 Question: how close does a text-only Transformer of this size, trained on two cores,
 come to the 38 to 41 BLEU that are reported on test_2016_flickr? The sizes are those of
 the `Transformer-Tiny` of Wu et al. 2021, https://arxiv.org/abs/2105.14462, section 4.
-Result: docs/results/multi30k.md.
+Result: 38.8 BLEU (lower-cased, beam 5; cased 38.4) after 24 epochs, seed 0, in 37
+minutes of two busy cores: the lower end. docs/results/multi30k.md.
 """
 
 from ml_collections import ConfigDict
@@ -36,6 +37,7 @@ def get_config(text: str = "") -> ConfigDict:
 
     c.task = dict(name="translation", smoothing=0.1)
     c.model = dict(name="encoder_decoder", width=128, num_heads=4, dropout=0.2)
+    c.model.mlp_dropout = 0.2
     c.model.num_encoder_layers = 4
     c.model.num_decoder_layers = 4
     c.model.unroll = 4

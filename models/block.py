@@ -29,6 +29,7 @@ class Settings:
     norm: Literal["pre", "post"]
     dropout: Number
     attention_dropout: Number
+    mlp_dropout: Number
     generator: Generator
     dtype: Any
     unroll: int
@@ -63,7 +64,7 @@ class Mlp(nn.Module):
         in_DF = kernel(self, "in", (D, F)).astype(x_BLD.dtype)
         out_FD = kernel(self, "out", (F, D)).astype(x_BLD.dtype)
         y_BLF = jnp.einsum("BLD,DF->BLF", x_BLD, in_DF)
-        drop = Dropout(self.settings.dropout, self.settings.generator)
+        drop = Dropout(self.settings.mlp_dropout, self.settings.generator)
         y_BLF = drop.relu(y_BLF, train=train)
         return jnp.einsum("BLF,FD->BLD", y_BLF, out_FD)
 

@@ -26,6 +26,7 @@ RANGES = {
     "mlp_width": Range("[1, inf)"),
     "dropout": Range("[0, 1)", neutral=0.0),
     "attention_dropout": Range("[0, 1)", neutral=0.0),
+    "mlp_dropout": Range("[0, 1)", neutral=0.0),
     "unroll": Range("[1, inf)"),
 }
 
@@ -63,7 +64,12 @@ class Cache(NamedTuple):
 
 
 class EncoderDecoder(nn.Module):
-    """Tied embeddings, sinusoidal places, packed rows (see `models/packing.py`)."""
+    """Tied embeddings, sinusoidal places, packed rows (see `models/packing.py`).
+
+    `dropout` is that of the paper, section 5.4: of each layer's output before it is
+    added, and of the embeddings. Two more places have a rate of their own: the weights
+    of attention, and what the MLP's ReLU gives.
+    """
 
     vocab: int
     width: int
@@ -74,6 +80,7 @@ class EncoderDecoder(nn.Module):
     norm: Literal["pre", "post"] = "pre"
     dropout: Number = 0.0
     attention_dropout: Number = 0.0
+    mlp_dropout: Number = 0.0
     generator: Generator = "hash"
     dtype: Literal["float32", "bfloat16"] = "float32"
     unroll: int = 1  # layers compiled side by side: faster, and longer to compile
@@ -86,6 +93,7 @@ class EncoderDecoder(nn.Module):
             norm=self.norm,
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
+            mlp_dropout=self.mlp_dropout,
             generator=self.generator,
             dtype=jnp.dtype(self.dtype),
             unroll=self.unroll,

@@ -41,6 +41,7 @@ def losses(config, num_steps=3):
 ON = {
     "model__dropout": 0.1,
     "model__attention_dropout": 0.1,
+    "model__mlp_dropout": 0.1,
     "task__smoothing": 0.1,
     "optim__l1": 1e-4,
     "optim__l2": 1e-4,
@@ -50,6 +51,7 @@ ON = {
 OTHER = {
     "model__dropout": 0.2,
     "model__attention_dropout": 0.3,
+    "model__mlp_dropout": 0.3,
     "task__smoothing": 0.2,
     "optim__l1": 1e-2,
     "optim__l2": 1e-2,
