@@ -6,7 +6,8 @@
 Question: does a small encoder-decoder learn the conventions of two locales exactly, in
 minutes on two cores? The data are rendered from the CLDR tables: no download, an exact
 reference, any pair of locales (`:from_locale=en,to_locale=ja`).
-Result: docs/results/localize.md.
+Result: exact match 1.0 on 1,000 held-out pairs after 1,200 steps, English to German.
+docs/results/localize.md.
 """
 
 from ml_collections import ConfigDict

@@ -156,7 +156,7 @@ def test_a_warmup_and_a_decay_longer_than_the_run_are_refused():
         ("peak", 0.0, r"^optim\.schedule\.peak=0\.0 must lie in \(0, inf\)\.$"),
         ("peak", float("inf"), r"peak=inf must lie in \(0, inf\)\.$"),
         ("peak", 1, r"peak=1 must be a float such as 1\.0"),
-        ("warmup_steps", -1, r"warmup_steps=-1 must lie in \[0, inf\)\.$"),
+        ("warmup_steps", -1, r"warmup_steps=-1 must lie in \[0, 2147483647\]\.$"),
         ("warmup_steps", 1.0, r"warmup_steps=1\.0 must be an integer such as 1\.$"),
         ("final_share", 1.5, r"final_share=1\.5 must lie in \[0, 1\]\.$"),
         ("warmup", 3, r"warmup=3 is not known\. Did you mean 'warmup_steps'\?"),
