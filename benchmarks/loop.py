@@ -56,7 +56,8 @@ def main() -> None:
             report = _report(metrics, parts, first + STEPS)
             hooks = [Hook(always, report.tick), Hook(report.due, report)]
             began = time.perf_counter()
-            batches = ahead(placed_batches(parts, first), 2)
+            until = parts._replace(num_steps=first + STEPS)
+            batches = ahead(placed_batches(until, first), 2)
             state = fit(state, step, batches, num_steps=first + STEPS, hooks=hooks)
             whole = time.perf_counter() - began
             if number:  # the first round warms up

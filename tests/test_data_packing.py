@@ -20,7 +20,7 @@ LENGTHS = strategies.lists(
 )
 
 
-def ragged(lengths):
+def ragged(lengths, seed=0):
     """Random tokens of these lengths, none of them padding."""
     rng = np.random.default_rng(seed)
     starts = np.concatenate([[0], np.cumsum(lengths)])

@@ -12,6 +12,7 @@ import jax
 
 from core.registry import nearest
 from core.types import Config
+from train.provenance import usable_cores
 
 Fingerprint = dict[str, str | int]
 
@@ -50,7 +51,7 @@ def take(config: Config, *, data_digest: str) -> Fingerprint:
     facts["devices"] = jax.device_count()
     facts["platform"] = device.platform
     facts["device_kind"] = device.device_kind
-    facts["cores"] = _num_cores() if device.platform == "cpu" else "any"
+    facts["cores"] = usable_cores() if device.platform == "cpu" else "any"
     flags = os.environ.get("XLA_FLAGS", "").split()
     facts["XLA_FLAGS"] = " ".join(f for f in flags if not f.startswith(BENIGN_FLAGS))
     return facts
@@ -122,10 +123,3 @@ def _code_digest(root: pathlib.Path) -> str:
             name = path.relative_to(root).as_posix()
             digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
-
-
-def _num_cores() -> int:
-    """Cores that this process may use, which a pinned process has fewer of."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
