@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from core.exits import PREEMPTED
 from core.settings import dump
 from tests.runs import tiny
 from tests.test_run import assert_same_run, lines_of
@@ -57,6 +58,22 @@ def assert_readable(folder):
     if (folder / "metrics.jsonl").exists():
         steps = [line["step"] for line in lines_of(folder)]
         assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_step_it_interrupts(tmp_path, number):
+    config_file, folder = tmp_path / "config.json", tmp_path / "run"
+    flat = dict(optim__schedule__name="constant", checkpoint__every_steps=100_000)
+    config_file.write_text(dump(tiny(num_steps=100_000, log_every=1, **flat)))
+    process = start(config_file, folder)
+    while process.poll() is None and not (folder / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    time.sleep(2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == PREEMPTED, errors
+    with Checkpoints(folder / "checkpoints", every_steps=1, read_only=True) as kept:
+        assert kept.durable_step == lines_of(folder)[-1]["step"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """train/program.py: numbers are inputs, and a program is compiled once."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -92,6 +93,20 @@ def test_the_losses_do_not_depend_on_the_devices(monkeypatch):
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
     np.testing.assert_allclose(curves[2], curves[0], rtol=1e-5)
     assert curves[0][-1] < curves[0][0] - 0.5  # validation, after a little training
+
+
+def test_bfloat16_computes_and_float32_keeps(monkeypatch):
+    monkeypatch.setattr(meshes, "devices", lambda: jax.devices()[:1])
+    whole, half = (losses(tiny(model__dtype=d)) for d in ("float32", "bfloat16"))
+    assert not np.array_equal(whole, half)
+    np.testing.assert_allclose(half, whole, rtol=0.02)
+    config = tiny(model__dtype="bfloat16")
+    parts = assemble(config)
+    state = parts.program.shape(parts.values, jax.random.key(0))
+    floats = [
+        x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)
+    ]
+    assert {str(x.dtype) for x in floats} == {"float32"}
 
 
 def test_dropout_and_smoothing_change_the_objective_and_not_what_is_compared():

@@ -136,6 +136,12 @@ def test_a_run_killed_before_its_summary_gets_one(tmp_path):
     assert read_json(tmp_path / "summary.json")["val_loss"] > 0
 
 
+def test_a_trace_is_written_on_request(tmp_path):
+    flat = dict(optim__schedule__name="constant")
+    run.train(tiny(num_steps=12, **flat), str(tmp_path), profile=True)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
 def test_a_tokenizer_left_by_a_run_that_never_began_is_not_used(straight, tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"of something else")
     run.train(tiny(num_steps=2, optim__schedule__name="constant"), str(tmp_path))
