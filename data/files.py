@@ -3,6 +3,7 @@
 Lines end at a line feed and nowhere else, so that both sides of a parallel text agree.
 """
 
+import abc
 import gzip
 import hashlib
 import json
@@ -15,7 +16,7 @@ from data.source import Record, digest_of, pairs
 SPLITS = ("train", "validation", "test")
 
 
-class Files:
+class Files(abc.ABC):
     """A folder with some files a split; a subclass says which and how they are read."""
 
     def __init__(self, folder: str, names: dict[str, str], columns: dict[str, str]):
@@ -28,9 +29,9 @@ class Files:
         """The files of a split."""
         return [find(self.folder, self.names[split], f"data.{split}")]
 
+    @abc.abstractmethod
     def records(self, split: str) -> Iterator[Record]:
         """The records of a split."""
-        raise NotImplementedError
 
     def digest(self) -> str:
         """Of the files' bytes, the columns and the way they are read."""

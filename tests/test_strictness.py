@@ -11,14 +11,13 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import pytest
-
 import launch
 from core.numbers import at
 from core.refusal import LIMIT
 from core.registry import Range, check_value, under, wanted
 from core.settings import children, complete
 from core.types import Number
+from train.schema import SCHEMA
 
 NUM_CASES, SEED = 200, 2
 EXPERIMENT = "experiments/localize.py"
@@ -333,13 +332,12 @@ def judge(case: Case, code: int, out: str, err: str) -> str:
 
 
 def test_every_default_is_a_value_that_its_key_may_have():
-    blocks = pytest.importorskip("train.schema", exc_type=ImportError).SCHEMA
-    for where, block in blocks.items():
+    for where, block in SCHEMA.items():
         for name in block.table if block.named else [""]:
             within = block.entry({"name": name}, where).ranges
             takes = block.options({"name": name}, where)
             assert set(within) <= set(takes)
-            for key in set(takes) - set(children(blocks, where)):
+            for key in set(takes) - set(children(SCHEMA, where)):
                 kind, default = takes[key].annotation, takes[key].default
                 wanted(kind)  # each is of a type that a config can state
                 if default is not takes[key].empty:
@@ -347,13 +345,9 @@ def test_every_default_is_a_value_that_its_key_may_have():
 
 
 def test_what_is_typed_is_run_or_refused_in_one_line(tmp_path, capsys):
-    schema = pytest.importorskip("train.schema", exc_type=ImportError)
-    pytest.importorskip("train.run", exc_type=ImportError)
-    if not (launch.ROOT / EXPERIMENT).exists():
-        pytest.skip(f"{EXPERIMENT} is not written yet")
-    config = complete(launch.load(f"{EXPERIMENT}:tiny"), schema.SCHEMA)
+    config = complete(launch.load(f"{EXPERIMENT}:tiny"), SCHEMA)
     file, workdir, wrong = tmp_path / "config.json", tmp_path / "run", []
-    for case in cases(config, schema.SCHEMA):
+    for case in cases(config, SCHEMA):
         words = [*case.words, f"--workdir={workdir}", "--dry-run"]
         if case.config is not None:
             text = case.config
