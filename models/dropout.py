@@ -9,7 +9,7 @@ one, folded from seed, step, layer and module, so masks are independent of each 
 """
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,17 @@ from core.types import Number
 
 Generator = Literal["hash", "threefry"]
 BITS = 24  # of a hash are compared: an int32 holds every threshold up to 2**24
+
+
+class Drop(NamedTuple):
+    """Dropout of an array of which an implementation may hold one part at a time."""
+
+    seed_2: UInt32[Array, "2"]
+    keep: Float[Array, ""]
+
+    def __call__(self, x: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
+        """Of the whole array."""
+        return _drop(x, self.seed_2, self.keep)
 
 
 class Dropout(nn.Module):
@@ -45,6 +56,12 @@ class Dropout(nn.Module):
         if not train or off(self.rate, 0.0) or self.generator == "threefry":
             return self(nn.relu(x), train=train)
         return _drop_relu(x, *self._seed_and_keep())
+
+    def of_parts(self, *, train: bool) -> Drop | None:
+        """The same for an array that is never whole; None where it does nothing."""
+        if not train or off(self.rate, 0.0):
+            return None
+        return Drop(*self._seed_and_keep())
 
     def _seed_and_keep(self):
         seed_2 = jax.random.key_data(self.make_rng("dropout"))[-2:].astype(jnp.uint32)

@@ -1,0 +1,1 @@
+"""Attention: one function, several implementations, chosen by platform and shape."""
