@@ -9,13 +9,30 @@ from jaxtyping import PyTree
 
 from core.trees import assign, name_of
 
+# "in out", or "stack in out" where a leaf holds several matrices; a vector has one word.
 AXES = {
-    r"/embed$": "VD",
-    r"/(query|key|value)$": "DHK",
-    r"attention/out$": "HKD",
-    r"/mlp/in$": "DF",
-    r"/mlp/out$": "FD",
-    r"/(scale|bias)$": "D",
+    r"/(un)?embed$": "V D",
+    r"/type_embed$": "S D",
+    r"/place$": "L D",
+    r"/distance$": "R H",
+    r"/query$": "D HK",
+    r"/(key|value)$": "D GK",
+    r"attention/out$": "HK D",
+    r"/query_bias$": "HK",
+    r"/(key|value)_bias$": "GK",
+    r"attention/out_bias$": "D",
+    r"/(query|key)_norm/scale$": "K",
+    r"/experts/router$": "D E",
+    r"/experts/(in|gate)$": "E D F",
+    r"/experts/out$": "E F D",
+    r"/mlp/(in|gate)$": "D F",
+    r"/mlp/out$": "F D",
+    r"/mlp/(in|gate)_bias$": "F",
+    r"/mlp/out_bias$": "D",
+    r"/head$": "D D",
+    r"/head_bias$": "D",
+    r"/readout_bias$": "V",
+    r"(?<!query_norm)(?<!key_norm)/(scale|bias)$": "D",
 }
 
 STACK = "/layers/"  # the name of a scanned stack; its leaves have a leading `N`
@@ -31,14 +48,32 @@ def axes_of(params: PyTree) -> PyTree:
     >>> axes_of({"layers": {"mlp": {"in": np.zeros((2, 8, 32))}}})
     {'layers': {'mlp': {'in': 'NDF'}}}
     """
-    letters = assign(AXES)(params)
+    return jax.tree.map(lambda words: words.replace(" ", ""), _words_of(params))
 
-    def stacked(path, leaf, axes):
-        axes = ("N" if STACK in name_of(path) else "") + axes
-        if len(axes) != leaf.ndim:
+
+def inputs_of(params: PyTree) -> PyTree:
+    """Tree -> tree of the letters that each matrix is summed over; "" for a vector.
+
+    >>> import numpy as np
+    >>> inputs_of({"mlp": {"in": np.zeros((8, 32)), "in_bias": np.zeros(32)}})
+    {'mlp': {'in': 'D', 'in_bias': ''}}
+    """
+    return jax.tree.map(
+        lambda words: words.split()[-2] if " " in words.removeprefix("N ") else "",
+        _words_of(params),
+    )
+
+
+def _words_of(params: PyTree) -> PyTree:
+    """As in AXES, with an `N` before those of a stack."""
+    words = assign(AXES)(params)
+
+    def stacked(path, leaf, words):
+        words = ("N " if STACK in name_of(path) else "") + words
+        if len(words.replace(" ", "")) != leaf.ndim:
             raise ValueError(
-                f"{name_of(path)} has shape {leaf.shape}, not axes {axes}."
+                f"{name_of(path)} has shape {leaf.shape}, not axes {words}."
             )
-        return axes
+        return words
 
-    return jax.tree_util.tree_map_with_path(stacked, params, letters)
+    return jax.tree_util.tree_map_with_path(stacked, params, words)

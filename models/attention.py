@@ -1,6 +1,10 @@
-"""Multi-head attention.
+"""Multi-head attention: projections, positions, groups, and a cache for decoding.
 
-Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.2.
+Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.2; groups:
+Ainslie et al. 2023, https://arxiv.org/abs/2305.13245; norms of queries and keys:
+Henry et al. 2020, https://arxiv.org/abs/2010.04245, as RMSNorm with a learned scale.
+
+Letter beyond STYLE.md's: `Q` queries of a group of heads.
 """
 
 from typing import NamedTuple
@@ -10,133 +14,204 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from core.types import Number
-from models.dropout import Dropout, Generator
-from models.kernel import kernel
+from models.attend import attend
+from models.attend.bias import Bias
+from models.attend.mask import Mask
+from models.attend.plain import capped
+from models.dropout import Dropout
+from models.kernel import bias, kernel
+from models.rotary import Rotation
+from models.settings import Settings
+from models.start import Start
 
 
 class Memory(NamedTuple):
     """Keys and values of a layer as a cache holds them.
 
     Each lies as its matrix product reads it: on a CPU this is three times as fast as
-    `BMHK`, which is the faster when there are as many queries as keys.
+    `BMGK`, which is the faster when there are as many queries as keys.
     """
 
-    key_BHKM: Float[Array, "B H K M"]
-    value_BHMK: Float[Array, "B H M K"]
+    key_BGKM: Float[Array, "B G K M"]
+    value_BGMK: Float[Array, "B G M K"]
+
+
+class Glance(NamedTuple):
+    """What one more token of each of L continuations has of its position.
+
+    `bias_HM` and `turn` are None where the position is elsewhere.
+    """
+
+    visible_BLM: Bool[Array, "B L M"]
+    bias_HM: Float[Array, "H M"] | None = None
+    turn: Rotation | None = None
 
 
 class Attention(nn.Module):
     """Each query averages the values of the memory it may see.
 
-    Self-attention passes `x_BLD` twice. Scores and softmax are float32 whatever the
-    inputs are. A query that may see nothing gets zeros, not an average of padding.
+    Self-attention passes `x_BLD` twice. `start` scales kernels at initialisation.
     """
 
-    width: int
-    num_heads: int
-    dropout: Number = 0.0
-    generator: Generator = "hash"
+    settings: Settings
+    start: Start = Start()
+    cross: bool = False  # the memory is another text
 
     def setup(self):
-        D, H = self.width, self.num_heads
-        K = D // H
+        s, start = self.settings, self.start
+        D, H, G, K = s.width, s.num_heads, s.G, s.K
         self.query = kernel(self, "query", (D, H, K))
-        self.key = kernel(self, "key", (D, H, K))
-        self.value = kernel(self, "value", (D, H, K))
-        self.out = kernel(self, "out", (H, K, D), fan_in=2)
-        self.drop = Dropout(self.dropout, self.generator)
+        self.key = kernel(self, "key", (D, G, K))
+        self.value = kernel(self, "value", (D, G, K), gain=start.inner)
+        self.out = kernel(self, "out", (H, K, D), fan_in=2, gain=start.out)
+        if s.bias:
+            self.query_bias = bias(self, "query_bias", (H, K), s.dtype)
+            self.key_bias = bias(self, "key_bias", (G, K), s.dtype)
+            self.value_bias = bias(self, "value_bias", (G, K), s.dtype)
+            self.out_bias = bias(self, "out_bias", (D,), s.dtype)
+        if s.qk_norm:
+            self.query_norm = nn.RMSNorm(epsilon=s.norm_eps, dtype=s.dtype)
+            self.key_norm = nn.RMSNorm(epsilon=s.norm_eps, dtype=s.dtype)
+        self.drop = Dropout(s.attention_dropout)
 
     def __call__(
         self,
         x_BLD: Float[Array, "B L D"],
         memory_BMD: Float[Array, "B M D"],
-        visible_BLM: Bool[Array, "B L M"],
+        mask: Mask,
         *,
+        bias: Bias | None = None,
+        turn: Rotation | None = None,
         train: bool,
     ) -> Float[Array, "B L D"]:
-        return self.look(x_BLD, *self.remember(memory_BMD), visible_BLM, train=train)
+        return self.attend(x_BLD, *self.keys(memory_BMD, turn), mask, bias, turn, train)
 
     def remember(
-        self, memory_BMD: Float[Array, "B M D"]
-    ) -> tuple[Float[Array, "B M H K"], Float[Array, "B M H K"]]:
-        """Keys and values of a memory."""
-        k_DHK = self.key.astype(memory_BMD.dtype)
-        v_DHK = self.value.astype(memory_BMD.dtype)
-        key_BMHK = jnp.einsum("BMD,DHK->BMHK", memory_BMD, k_DHK)
-        value_BMHK = jnp.einsum("BMD,DHK->BMHK", memory_BMD, v_DHK)
-        return key_BMHK, value_BMHK
-
-    def look(
         self,
         x_BLD: Float[Array, "B L D"],
-        key_BMHK: Float[Array, "B M H K"],
-        value_BMHK: Float[Array, "B M H K"],
-        visible_BLM: Bool[Array, "B L M"],
+        mask: Mask,
         *,
-        train: bool,
-    ) -> Float[Array, "B L D"]:
-        """Attention to keys and values that are there already."""
-        query_BLHK = self._queries(x_BLD)
-        score_BHLM = jnp.einsum(
-            "BLHK,BMHK->BHLM", query_BLHK, key_BMHK, preferred_element_type=jnp.float32
+        bias: Bias | None = None,
+        turn: Rotation | None = None,
+    ) -> tuple[Float[Array, "B L D"], Memory]:
+        """Self-attention, and the memory with which `extend` goes on from there."""
+        key_BMGK, value_BMGK = self.keys(x_BLD, turn)
+        y_BLD = self.attend(x_BLD, key_BMGK, value_BMGK, mask, bias, turn, False)
+        return y_BLD, _as_memory(key_BMGK, value_BMGK)
+
+    def keys(
+        self, memory_BMD: Float[Array, "B M D"], turn: Rotation | None
+    ) -> tuple[Float[Array, "B M G K"], Float[Array, "B M G K"]]:
+        """Keys and values of a memory."""
+        key_BMGK = _project(memory_BMD, self.key, self._bias("key_bias"))
+        value_BMGK = _project(memory_BMD, self.value, self._bias("value_bias"))
+        if self.settings.qk_norm:
+            key_BMGK = self.key_norm(key_BMGK)
+        return key_BMGK if turn is None else turn(key_BMGK), value_BMGK
+
+    def attend(self, x_BLD, key_BMGK, value_BMGK, mask, bias, turn, train):
+        """What each token finds among keys and values that are there already."""
+        s = self.settings
+        query_BLHK = self._queries(x_BLD, turn)
+        mixed_BLHK = attend(
+            query_BLHK,
+            key_BMGK,
+            value_BMGK,
+            mask,
+            bias=bias,
+            softcap=s.softcap,
+            drop=self.drop.of_parts(train=train),
+            implementation=s.implementation,
         )
-        weight_BHLM = jax.nn.softmax(score_BHLM, where=visible_BLM[:, None])
-        weight_BHLM = self.drop(weight_BHLM.astype(x_BLD.dtype), train=train)
-        mixed_BLHK = jnp.einsum("BHLM,BMHK->BLHK", weight_BHLM, value_BMHK)
-        return self._project(mixed_BLHK)
+        return self._out(mixed_BLHK)
 
     def extend(
         self,
         x_BLD: Float[Array, "B L D"],
         past: Memory,
         slot: Int[Array, ""],
-        visible_BLS: Bool[Array, "B L S"],
+        glance: Glance,
     ) -> tuple[Float[Array, "B L D"], Memory]:
         """One more token of each of L continuations, in L slots of their common past.
 
-        `visible_BLS` tells them apart, and shows each its own new slot too. Returns the
+        The glance tells them apart, and shows each its own new slot too. Returns the
         past with the new slots filled.
         """
         insert = jax.lax.dynamic_update_slice_in_dim
-        new = self.memorize(x_BLD)
+        new = _as_memory(*self.keys(x_BLD, glance.turn))
         past = Memory(
-            insert(past.key_BHKM, new.key_BHKM, slot, axis=3),
-            insert(past.value_BHMK, new.value_BHMK, slot, axis=2),
+            insert(past.key_BGKM, new.key_BGKM, slot, axis=3),
+            insert(past.value_BGMK, new.value_BGMK, slot, axis=2),
         )
-        return self.recall(x_BLD, past, visible_BLS), past
+        return self.recall(x_BLD, past, glance), past
 
     def memorize(self, memory_BMD: Float[Array, "B M D"]) -> Memory:
         """What `recall` looks at."""
-        key_BMHK, value_BMHK = self.remember(memory_BMD)
-        return Memory(
-            jnp.einsum("BMHK->BHKM", key_BMHK), jnp.einsum("BMHK->BHMK", value_BMHK)
-        )
+        return _as_memory(*self.keys(memory_BMD, None))
 
     def recall(
-        self,
-        x_BLD: Float[Array, "B L D"],
-        memory: Memory,
-        visible_BLM: Bool[Array, "B L M"],
+        self, x_BLD: Float[Array, "B L D"], memory: Memory, glance: Glance
     ) -> Float[Array, "B L D"]:
-        """`look`, without dropout, at a cache: few queries, each token anew."""
-        score_BHLM = jnp.einsum(
-            "BLHK,BHKM->BHLM",
-            self._queries(x_BLD),
-            memory.key_BHKM,
+        """Attention of few queries to a cache."""
+        B, L, _ = x_BLD.shape
+        query_BLHK = self._queries(x_BLD, glance.turn)
+        _, _, H, K = query_BLHK.shape
+        G = self.settings.G
+        query_BHLK = jnp.einsum("BLHK->BHLK", query_BLHK)
+        query_BGQK = query_BHLK.reshape(B, G, H // G * L, K)
+        score_BGQM = jnp.einsum(
+            "BGQK,BGKM->BGQM",
+            query_BGQK,
+            memory.key_BGKM,
             preferred_element_type=jnp.float32,
         )
-        weight_BHLM = jax.nn.softmax(score_BHLM, where=visible_BLM[:, None])
-        weight_BHLM = weight_BHLM.astype(x_BLD.dtype)
+        score_BHLM = capped(score_BGQM, self.settings.softcap).reshape(B, H, L, -1)
+        if glance.bias_HM is not None:
+            score_BHLM += glance.bias_HM[None, :, None]
+        weight_BHLM = jax.nn.softmax(score_BHLM, where=glance.visible_BLM[:, None])
+        weight_BGQM = weight_BHLM.astype(x_BLD.dtype).reshape(score_BGQM.shape)
         # In this order of axes the product needs no transpose of the values.
-        mixed_BHLK = jnp.einsum("BHLM,BHMK->BHLK", weight_BHLM, memory.value_BHMK)
-        return self._project(jnp.einsum("BHLK->BLHK", mixed_BHLK))
+        mixed_BGQK = jnp.einsum("BGQM,BGMK->BGQK", weight_BGQM, memory.value_BGMK)
+        mixed_BHLK = mixed_BGQK.reshape(B, H, L, K)
+        return self._out(jnp.einsum("BHLK->BLHK", mixed_BHLK))
 
-    def _queries(self, x_BLD):
-        """Scaled by 1 / sqrt(K), which is cheaper here than on the scores."""
-        q_DHK = (self.query * self.query.shape[-1] ** -0.5).astype(x_BLD.dtype)
-        return jnp.einsum("BLD,DHK->BLHK", x_BLD, q_DHK)
+    def _queries(self, x_BLD, turn):
+        """Scaled already; where nothing normalises them, on the kernel: cheaper."""
+        s, scale = self.settings, self._scale()
+        query_bias = self._bias("query_bias")
+        if s.qk_norm:
+            query_BLHK = self.query_norm(_project(x_BLD, self.query, query_bias))
+            query_BLHK *= jnp.asarray(scale, query_BLHK.dtype)
+        else:
+            query_bias = None if query_bias is None else query_bias * scale
+            query_BLHK = _project(x_BLD, self.query * scale, query_bias)
+        return query_BLHK if turn is None else turn(query_BLHK)
 
-    def _project(self, mixed_BLHK):
+    def _scale(self) -> float:
+        """1 / sqrt(K), or 1 / K in muP, equal to the other at the base width.
+
+        Source: Yang et al. 2022, https://arxiv.org/abs/2203.03466, definition 4.1.
+        """
+        s = self.settings
+        if s.parametrization == "mup":
+            return s.base_head_width**0.5 / s.K
+        return s.K**-0.5
+
+    def _bias(self, name):
+        return getattr(self, name) if self.settings.bias else None
+
+    def _out(self, mixed_BLHK):
         o_HKD = self.out.astype(mixed_BLHK.dtype)
-        return jnp.einsum("BLHK,HKD->BLD", mixed_BLHK, o_HKD)
+        y_BLD = jnp.einsum("BLHK,HKD->BLD", mixed_BLHK, o_HKD)
+        return y_BLD + self.out_bias if self.settings.bias else y_BLD
+
+
+def _project(x_BLD, w_DHK, bias_HK):
+    y_BLHK = jnp.einsum("BLD,DHK->BLHK", x_BLD, w_DHK.astype(x_BLD.dtype))
+    return y_BLHK if bias_HK is None else y_BLHK + bias_HK.astype(y_BLHK.dtype)
+
+
+def _as_memory(key_BMGK, value_BMGK) -> Memory:
+    return Memory(
+        jnp.einsum("BMGK->BGKM", key_BMGK), jnp.einsum("BMGK->BGMK", value_BMGK)
+    )

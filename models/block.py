@@ -1,72 +1,59 @@
 """The Transformer's block and a stack of them, for every family.
 
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762 (post-norm); Xiong et al.
-2020, https://arxiv.org/abs/2002.04745 (pre-norm).
+2020, https://arxiv.org/abs/2002.04745 (pre); Ding et al. 2021,
+https://arxiv.org/abs/2105.13290 (sandwich); Kim et al. 2025,
+https://arxiv.org/abs/2502.02732 (peri: sandwich, and a norm on the embeddings); Wang et
+al. 2022, https://arxiv.org/abs/2203.00555 (DeepNorm).
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from core.types import Number
-from models.attention import Attention, Memory
-from models.dropout import Dropout, Generator
-from models.kernel import kernel
+from models.attend.bias import Bias, Ranges, Relative, alibi
+from models.attend.mask import Mask
+from models.attention import Attention, Glance, Memory
+from models.dropout import Dropout
+from models.experts import Experts
+from models.mlp import Mlp
+from models.rotary import Rotation, rotation
+from models.settings import Settings
+from models.start import Start
+
+BEFORE, AFTER = ("pre", "sandwich", "peri"), ("sandwich", "peri")
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What every block of a model shares."""
+class Mode:
+    """Whether a call trains: part of the program."""
 
-    width: int
-    num_heads: int
-    mlp_width: int
-    norm: Literal["pre", "post"]
-    dropout: Number
-    attention_dropout: Number
-    mlp_dropout: Number
-    generator: Generator
-    dtype: Any
-    unroll: int
+    train: bool
 
 
 class Sight(NamedTuple):
     """What the queries of a row may look at, in itself and in a memory."""
 
-    visible_BLL: Bool[Array, "B L L"]
+    mode: Mode
+    mask: Mask
+    bias: Bias | None = None
+    turn: Rotation | None = None
     memory_BMD: Float[Array, "B M D"] | None = None
-    visible_BLM: Bool[Array, "B L M"] | None = None
+    memory_mask: Mask | None = None
 
 
 class Glimpse(NamedTuple):
     """`Sight` of one more token of each of L continuations; `slot` takes the first."""
 
     slot: Int[Array, ""]
-    visible_BLS: Bool[Array, "B L S"]
-    visible_BLM: Bool[Array, "B L M"]
-
-
-class Mlp(nn.Module):
-    """Two layers with a ReLU between."""
-
-    settings: Settings
-
-    @nn.compact
-    def __call__(
-        self, x_BLD: Float[Array, "B L D"], *, train: bool
-    ) -> Float[Array, "B L D"]:
-        D, F = self.settings.width, self.settings.mlp_width
-        in_DF = kernel(self, "in", (D, F)).astype(x_BLD.dtype)
-        out_FD = kernel(self, "out", (F, D)).astype(x_BLD.dtype)
-        y_BLF = jnp.einsum("BLD,DF->BLF", x_BLD, in_DF)
-        drop = Dropout(self.settings.mlp_dropout, self.settings.generator)
-        y_BLF = drop.relu(y_BLF, train=train)
-        return jnp.einsum("BLF,FD->BLD", y_BLF, out_FD)
+    past: Glance
+    memory: Glance | None = None
 
 
 class Block(nn.Module):
@@ -76,41 +63,51 @@ class Block(nn.Module):
     """
 
     settings: Settings
+    start: Start = Start()
     cross: bool = False
 
     def setup(self):
         s = self.settings
-        heads = (s.width, s.num_heads, s.attention_dropout, s.generator)
-        self.attention = Attention(*heads)
-        self.norm_attention = nn.LayerNorm(dtype=s.dtype)
+        self.attention = Attention(s, self.start)
         if self.cross:
-            self.cross_attention = Attention(*heads)
-            self.norm_cross = nn.LayerNorm(dtype=s.dtype)
-        self.mlp = Mlp(s)
-        self.norm_mlp = nn.LayerNorm(dtype=s.dtype)
+            self.cross_attention = Attention(s, self.start, cross=True)
+        if s.num_experts:
+            self.experts = Experts(s, self.start)
+        else:
+            self.mlp = Mlp(s, self.start)
+        branches = ["attention", *(["cross"] if self.cross else []), "mlp"]
+        self.norm = {name: s.make_norm() for name in branches}
+        if s.norm in AFTER:
+            self.norm_out = {name: s.make_norm() for name in branches}
         self.drop = Dropout(s.dropout, s.generator)
 
-    def __call__(self, x_BLD: Float[Array, "B L D"], _, shared: tuple[Sight, bool]):
+    def __call__(self, x_BLD: Float[Array, "B L D"], _, sight: Sight):
         """A whole row at once."""
-        sight, train = shared
+        mask, train = sight.mask, sight.mode.train
 
         def look(y_BLD):
-            return self.attention(y_BLD, y_BLD, sight.visible_BLL, train=train)
+            return self.attention(
+                y_BLD, y_BLD, mask, bias=sight.bias, turn=sight.turn, train=train
+            )
 
-        def look_at_memory(y_BLD):
-            memory_BMD, visible_BLM = sight.memory_BMD, sight.visible_BLM
-            assert memory_BMD is not None
-            assert visible_BLM is not None
-            return self.cross_attention(y_BLD, memory_BMD, visible_BLM, train=train)
+        return self._rest(self._residual("attention", x_BLD, look, train), sight), None
 
-        x_BLD = self._residual(x_BLD, look, self.norm_attention, train)
-        if self.cross:
-            x_BLD = self._residual(x_BLD, look_at_memory, self.norm_cross, train)
+    def read(
+        self, x_BLD: Float[Array, "B L D"], sight: Sight
+    ) -> tuple[Float[Array, "B L D"], Memory]:
+        """`__call__`, and the memory with which `extend` goes on from there."""
+        past = None
 
-        def think(y_BLD):
-            return self.mlp(y_BLD, train=train)
+        def look(y_BLD):
+            nonlocal past
+            y_BLD, past = self.attention.remember(
+                y_BLD, sight.mask, bias=sight.bias, turn=sight.turn
+            )
+            return y_BLD
 
-        return self._residual(x_BLD, think, self.norm_mlp, train), None
+        x_BLD = self._rest(self._residual("attention", x_BLD, look, False), sight)
+        assert past is not None
+        return x_BLD, past
 
     def memorize(self, memory_BMD: Float[Array, "B M D"]) -> Memory:
         """The memory as `extend` looks at it."""
@@ -120,33 +117,59 @@ class Block(nn.Module):
         self,
         x_BLD: Float[Array, "B L D"],
         past: Memory,
-        memory: Memory,
+        memory: Memory | None,
         glimpse: Glimpse,
     ) -> tuple[Float[Array, "B L D"], Memory]:
         """One token of each of L continuations, and the past with it."""
 
         def look(y_BLD):
             nonlocal past
-            y_BLD, past = self.attention.extend(
-                y_BLD, past, glimpse.slot, glimpse.visible_BLS
-            )
+            y_BLD, past = self.attention.extend(y_BLD, past, glimpse.slot, glimpse.past)
             return y_BLD
 
         def look_at_memory(y_BLD):
-            return self.cross_attention.recall(y_BLD, memory, glimpse.visible_BLM)
+            assert memory is not None
+            assert glimpse.memory is not None
+            return self.cross_attention.recall(y_BLD, memory, glimpse.memory)
 
-        def think(y_BLD):
-            return self.mlp(y_BLD, train=False)
-
-        x_BLD = self._residual(x_BLD, look, self.norm_attention, False)
+        x_BLD = self._residual("attention", x_BLD, look, False)
         if self.cross:
-            x_BLD = self._residual(x_BLD, look_at_memory, self.norm_cross, False)
-        return self._residual(x_BLD, think, self.norm_mlp, False), past
+            x_BLD = self._residual("cross", x_BLD, look_at_memory, False)
+        return self._think(x_BLD, jnp.ones(x_BLD.shape[:2], bool), False), past
 
-    def _residual(self, x_BLD, layer: Callable, norm: nn.Module, train: bool):
-        if self.settings.norm == "pre":
-            return x_BLD + self.drop(layer(norm(x_BLD)), train=train)
-        return norm(x_BLD + self.drop(layer(x_BLD), train=train))
+    def _rest(self, x_BLD, sight: Sight):
+        """The branches after self-attention."""
+        train = sight.mode.train
+
+        def look_at_memory(y_BLD):
+            memory_BMD, mask = sight.memory_BMD, sight.memory_mask
+            assert memory_BMD is not None
+            assert mask is not None
+            return self.cross_attention(y_BLD, memory_BMD, mask, train=train)
+
+        if self.cross:
+            x_BLD = self._residual("cross", x_BLD, look_at_memory, train)
+        return self._think(x_BLD, sight.mask.segment_BL > 0, train)
+
+    def _think(self, x_BLD, real_BL: Bool[Array, "B L"], train: bool):
+        def think(y_BLD):
+            if self.settings.num_experts:
+                return self.experts(y_BLD, real_BL, train=train)
+            return self.mlp(y_BLD, train=train)
+
+        return self._residual("mlp", x_BLD, think, train)
+
+    def _residual(self, name: str, x_BLD, branch: Callable, train: bool):
+        placed, norm = self.settings.norm, self.norm[name]
+        if placed in BEFORE:
+            y_BLD = branch(norm(x_BLD))
+            if placed in AFTER:
+                y_BLD = self.norm_out[name](y_BLD)
+            return x_BLD + self.drop(y_BLD, train=train)
+        y_BLD = self.drop(branch(x_BLD), train=train)
+        if placed == "deepnorm":
+            x_BLD = x_BLD * jnp.asarray(self.start.residual, x_BLD.dtype)
+        return norm(x_BLD + y_BLD)
 
 
 class Stack(nn.Module):
@@ -154,26 +177,43 @@ class Stack(nn.Module):
 
     num_layers: int
     settings: Settings
+    start: Start = Start()
     cross: bool = False
+    causal: bool = False
 
     def setup(self):
+        s = self.settings
         scanned = nn.scan(
-            Block,
-            variable_axes={"params": 0},
+            _remat(Block, s.remat),
+            variable_axes={"params": 0, "losses": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(0, nn.broadcast),  # pyright: ignore[reportArgumentType] a tuple may
             length=self.num_layers,
-            unroll=min(self.settings.unroll, self.num_layers),
+            unroll=min(s.unroll, self.num_layers),
         )
-        self.layers = scanned(self.settings, self.cross)
-        if self.settings.norm == "pre":
-            self.norm = nn.LayerNorm(dtype=self.settings.dtype)
+        self.layers = scanned(s, self.start, self.cross)
+        if s.norm in BEFORE:
+            self.norm = s.make_norm()
+        if s.position == "relative":
+            init = nn.initializers.normal(s.width**-0.5)
+            shape = (s.relative_ranges, s.num_heads)
+            self.distance = self.param("distance", init, shape, jnp.float32)
 
     def __call__(
-        self, x_BLD: Float[Array, "B L D"], sight: Sight, *, train: bool
+        self, x_BLD: Float[Array, "B L D"], sight: Sight
     ) -> Float[Array, "B L D"]:
-        x_BLD, _ = self.layers(x_BLD, None, (sight, train))
+        x_BLD, _ = self.layers(x_BLD, None, self._placed(sight))
         return self._finish(x_BLD)
+
+    def read(
+        self, x_BLD: Float[Array, "B L D"], sight: Sight
+    ) -> tuple[Float[Array, "B L D"], tuple[Memory, ...]]:
+        """`__call__`, and of each layer the memory with which `extend` goes on."""
+        sight, pasts = self._placed(sight), []
+        for block in self._blocks():
+            x_BLD, past = block.read(x_BLD, sight)
+            pasts.append(past)
+        return self._finish(x_BLD), tuple(pasts)
 
     def memorize(self, memory_BMD: Float[Array, "B M D"]) -> tuple[Memory, ...]:
         """The memory as each layer of `extend` looks at it."""
@@ -183,7 +223,7 @@ class Stack(nn.Module):
         self,
         x_BLD: Float[Array, "B L D"],
         pasts: tuple[Memory, ...],
-        memories: tuple[Memory, ...],
+        memories: tuple[Memory | None, ...],
         glimpse: Glimpse,
     ) -> tuple[Float[Array, "B L D"], tuple[Memory, ...]]:
         """One token of each of L continuations, and the past of each layer with it."""
@@ -194,17 +234,65 @@ class Stack(nn.Module):
             extended.append(past)
         return self._finish(x_BLD), tuple(extended)
 
+    def glance(
+        self,
+        visible_BLM: Bool[Array, "B L M"],
+        slot_place_M: Int[Array, "M"],
+        place: Int[Array, ""],
+        place_BL: Int[Array, "B L"],
+    ) -> Glance:
+        """What tokens have of their positions: in the row, and in their own text."""
+        bias, bias_HM, turn = self._bias(), None, None
+        if bias is not None:
+            bias_HM = bias.at(place[None], slot_place_M)[:, 0]
+        if self.settings.position == "rotary":
+            turn = rotation(self.settings, place_BL)
+        return Glance(visible_BLM, bias_HM, turn)
+
+    def _placed(self, sight: Sight) -> Sight:
+        """With what the positions of self-attention need, once for all layers."""
+        turn = None
+        if self.settings.position == "rotary":
+            turn = rotation(self.settings, sight.mask.place_BL)
+        return sight._replace(bias=self._bias(), turn=turn)
+
+    def _bias(self) -> Bias | None:
+        s = self.settings
+        if s.position == "relative":
+            ranges = Ranges(s.relative_ranges, s.relative_distance, self.causal)
+            return Relative(self.distance, ranges)
+        return alibi(s.num_heads) if s.position == "alibi" else None
+
     def _blocks(self) -> list[Block]:
         """The layers one by one.
 
         A scan would copy the weights and the past of each layer for each token.
         """
         params = self.layers.variables["params"]
-        block = Block(self.settings, self.cross, parent=None)
+        block = Block(self.settings, self.start, self.cross, parent=None)
         return [
             block.bind({"params": jax.tree.map(lambda leaf, n=n: leaf[n], params)})
             for n in range(self.num_layers)
         ]
 
     def _finish(self, x_BLD):
-        return self.norm(x_BLD) if self.settings.norm == "pre" else x_BLD
+        return self.norm(x_BLD) if self.settings.norm in BEFORE else x_BLD
+
+
+def _remat(block: type[Block], name: str) -> type[Block]:
+    """The block, with less of its forward pass kept for the backward pass.
+
+    `dots` keeps the results of matrix products with weights, `full` the block's input
+    alone, `offload` what `dots` keeps, in the host's memory. Source: Chen et al. 2016,
+    https://arxiv.org/abs/1604.06174.
+    """
+    policies = jax.checkpoint_policies
+    policy = {
+        "none": None,
+        "dots": policies.dots_with_no_batch_dims_saveable,
+        "full": policies.nothing_saveable,
+        "offload": policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
+    }[name]
+    if policy is None:
+        return block
+    return nn.remat(block, policy=policy, prevent_cse=False)

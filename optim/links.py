@@ -11,7 +11,10 @@ from core.types import Number
 # Nor do embeddings and places: a rare word's row would shrink at every step and get
 # a gradient at few. A tied output is an embedding.
 DECAYED = assign(
-    {r"/(query|key|value|out|in)$": True, r"/(scale|bias|embed|place)$": False}
+    {
+        r"/(query|key|value|out|in|gate|router|head|unembed)$": True,
+        r"[/_](scale|bias|embed|place|distance)$": False,
+    }
 )
 
 

@@ -84,7 +84,8 @@ def test_a_traced_dropout_compiles_once_and_equals_a_static_one():
 
 
 CONFIG = dict(name="encoder_decoder", **SIZES)
-BLOCK = registry.Block(MODELS, given=("parent", "name"))
+del CONFIG["vocab"]
+BLOCK = registry.Block(MODELS, given=("vocab", "parent", "name"))
 
 
 @pytest.mark.parametrize(

@@ -82,13 +82,13 @@ class Reference:
     def __call__(self, source, target):
         memory = self.stack("encoder", self.embed(source), None)
         x = self.stack("decoder", self.embed([3, *target[:-1]]), memory)
-        return x @ self.params["embed"].T
+        return x @ self.params["embedding"]["embed"].T
 
     def embed(self, text):
         place, half = np.arange(len(text))[:, None], D // 2
         angle = place / 10_000 ** (np.arange(half)[None] / (half - 1))
         places = np.concatenate([np.sin(angle), np.cos(angle)], 1)
-        return self.params["embed"][text] * np.sqrt(D) + places
+        return self.params["embedding"]["embed"][text] * np.sqrt(D) + places
 
     def stack(self, name, x, memory):
         stack = self.params[name]
@@ -200,7 +200,7 @@ def test_there_are_as_many_parameters_as_the_formula_says(model, params):
 
 
 def test_every_parameter_has_its_axes(params):
-    sizes = dict(N=2, V=V, D=D, H=H, K=D // H, F=F)
+    sizes = dict(N=2, V=V, D=D, H=H, G=H, K=D // H, F=F)
     axes = axes_of(params["params"])
 
     def same(leaf, letters):
@@ -214,7 +214,7 @@ def test_weights_start_with_one_over_their_inputs_for_variance():
     params = jax.jit(lambda: model.init(jax.random.key(0), *PACKED, train=False))()
     layers = params["params"]["decoder"]["layers"]
     for leaf, fan_in in (
-        (params["params"]["embed"], 128),
+        (params["params"]["embedding"]["embed"], 128),
         (layers["attention"]["query"], 128),
         (layers["attention"]["out"], 128),
         (layers["cross_attention"]["value"], 128),
