@@ -4,7 +4,7 @@ A new source is a file here and a line in SOURCES.
 """
 
 from core.registry import Entry
-from data import files, hub, parquet
+from data import files, hub, parquet, text
 from data.batches import Batches, in_order
 from data.cldr import lesson
 from data.packing import PACKING
@@ -12,6 +12,7 @@ from data.tokenizer import TOKENIZER, Tokenizer
 
 SOURCES = {
     "cldr": lesson.ENTRY,
+    "text": text.ENTRY,
     "parallel": Entry(files.parallel, "two plain texts"),
     "tsv": Entry(files.tsv, "tab-separated values with a header"),
     "jsonl": Entry(files.jsonl, "https://jsonlines.org"),

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+# What a batch has, over all rows, and `tokens_R`, those of a row without padding.
 Rows = Mapping[str, np.ndarray]
-COLUMNS = ("source_BM", "source_segment_BM", "target_BL", "target_segment_BL")
 
 
 class Batches:
@@ -35,6 +35,7 @@ class Batches:
         self.steps_per_epoch = self.rows / batch_size
         self.batch_size, self.seed = batch_size, seed
         self._rows, self._host, self._share = rows, host, batch_size // num_hosts
+        self._columns = columns_of(rows)
         self._order = functools.lru_cache(2)(self._order_of)
 
     def batch(self, n: int) -> dict[str, np.ndarray]:
@@ -45,10 +46,10 @@ class Batches:
         row = np.empty(self._share, np.int64)
         for e in np.unique(epoch):
             row[epoch == e] = self._order(int(e))[0][within[epoch == e]]
-        return {name: self._rows[name][row].astype(np.int32) for name in COLUMNS}
+        return {name: self._rows[name][row].astype(np.int32) for name in self._columns}
 
     def tokens_before(self, n: int) -> int:
-        """Source and target tokens, without padding, in all global batches before n."""
+        """Tokens, without padding, in all global batches before n."""
         epochs, rest = divmod(n * self.batch_size, self.rows)
         return epochs * self.tokens_per_epoch + int(self._order(epochs)[1][rest])
 
@@ -73,8 +74,14 @@ def in_order(
     for first in range(0, len(rows["tokens_R"]), batch_size):
         begin = first + host * share
         yield {
-            name: _padded(rows[name][begin : begin + share], share) for name in COLUMNS
+            name: _padded(rows[name][begin : begin + share], share)
+            for name in columns_of(rows)
         }
+
+
+def columns_of(rows: Rows) -> list[str]:
+    """The arrays that a batch has."""
+    return sorted(name for name in rows if name != "tokens_R")
 
 
 def _padded(part: np.ndarray, num_rows: int) -> np.ndarray:

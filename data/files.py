@@ -45,14 +45,19 @@ class Files(abc.ABC):
         return digest_of(type(self).__name__, sorted(self.columns.items()), sums)
 
 
+def check_folder(folder: pathlib.Path) -> None:
+    """Raises FileNotFoundError unless it is one."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"data.folder={str(folder)!r} is not a folder.")
+
+
 def find(folder: pathlib.Path, name: str, key: str) -> pathlib.Path:
     """The file of that name, or its `.gz`.
 
     Raises:
       FileNotFoundError: neither is there.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"data.folder={str(folder)!r} is not a folder.")
+    check_folder(folder)
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path

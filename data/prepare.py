@@ -12,13 +12,11 @@ from core.registry import Block, build, check
 from core.types import Config
 from data import SOURCES, cache
 from data.batches import Rows
-from data.packing import PACKING, Packing, pack, round_up, row_lengths
-from data.ragged import Ragged, encode
+from data.packing import PACKING, Packing
 from data.source import Record, Source, digest_of
 from data.tokenizer import TOKENIZER, Tokenizer
 
-FORMAT = 1  # of what is cached: raise it when the meaning of an array changes
-SIDES = ("source", "target")
+FORMAT = 2  # of what is cached: raise it when the meaning of an array changes
 
 # The blocks of the config that this room reads.
 BLOCKS = {
@@ -33,7 +31,7 @@ class Prepared:
     """Data as a run needs it.
 
     `digest` is that of all that decides the rows: texts, tokenizer, packing. `stats`
-    has, of each split, `pairs rows tokens dropped_long dropped_blank fill_share`.
+    has, of each split, `rows tokens fill_share` and what its packing counts.
     """
 
     tokenizer: Tokenizer
@@ -57,17 +55,17 @@ def prepare(config: Config, *, tokenizer_model: bytes | None = None) -> Prepared
         written; texts all longer than `max_tokens`, once the tokenizer is in the cache.
     """
     source = _source(config)
-    settings = build(PACKING, config["packing"], "packing")
-    content, checked = source.digest(), functools.cache(lambda: count(source))
+    packing = build(PACKING, config["packing"], "packing")
+    content, checked = source.digest(), functools.cache(lambda: count(source, config))
     if tokenizer_model is None:
         tokenizer_model = _trained(source, content, config["tokenizer"], checked)
     tokenizer = Tokenizer(tokenizer_model)
     model_sum = hashlib.sha256(tokenizer_model).hexdigest()
-    digest = digest_of(FORMAT, content, model_sum, settings)
+    digest = digest_of(FORMAT, content, model_sum, packing)
 
     def make() -> cache.Entry:
         checked()
-        return _packed(source, tokenizer, settings)
+        return _packed(source, tokenizer, packing)
 
     entry = cache.fetch("rows", digest, make)
     rows: dict[str, dict[str, np.ndarray]] = {split: {} for split in source.splits}
@@ -78,12 +76,12 @@ def prepare(config: Config, *, tokenizer_model: bytes | None = None) -> Prepared
 
 
 def validate(config: Config) -> dict[str, int]:
-    """Reads all the data and writes nothing; the number of pairs by split.
+    """Reads all the data and writes nothing; the number of records by split.
 
     Raises:
       ValueError, FileNotFoundError: bad config or data, in one line.
     """
-    return count(_source(config))
+    return count(_source(config), config)
 
 
 def _source(config: Config) -> Source:
@@ -93,21 +91,40 @@ def _source(config: Config) -> Source:
     return build(SOURCES, config["data"], "data")
 
 
-def count(source: Source) -> dict[str, int]:
-    """The number of pairs by split, all of them read.
+def count(source: Source, config: Config) -> dict[str, int]:
+    """The number of records by split, all of them read.
 
     Raises:
-      ValueError: a split without text.
+      ValueError: a split without text, or without the columns that are packed.
     """
     counts = {}
+    columns = build(PACKING, config["packing"], "packing").columns
     for split in source.splits:
         counts[split] = usable = 0
         for record in source.records(split):
+            if not record.keys() >= set(columns):
+                raise ValueError(_unfit(config, record))
             counts[split] += 1
-            usable += all(record[side].strip() for side in SIDES)
+            usable += all(record[column].strip() for column in columns)
         if usable == 0:
-            raise ValueError(f"data: the split {split!r} is empty: no pair with text.")
+            raise ValueError(
+                f"data: the split {split!r} is empty: nothing in it has text."
+            )
     return counts
+
+
+def _unfit(config: Config, record: Record) -> str:
+    """The sentence about a source that has not what the packing reads."""
+    name, source = config["packing"]["name"], config["data"]["name"]
+    fitting = [
+        other
+        for other, entry in PACKING.items()
+        if record.keys() >= set(entry.build().columns)
+    ]
+    return (
+        f"packing.name={name!r} does not fit data.name={source!r}, whose records have "
+        f"{sorted(record)}. Known for them: {fitting}."
+    )
 
 
 def _trained(
@@ -127,42 +144,11 @@ def _trained(
     return cache.fetch("tokenizer", key, make).arrays["model"].tobytes()
 
 
-def _packed(source: Source, tokenizer: Tokenizer, settings: Packing) -> cache.Entry:
-    """All splits, packed; the row lengths are those of the training split."""
-    arrays, facts, lengths = {}, {}, (0, 0)
+def _packed(source: Source, tokenizer: Tokenizer, packing: Packing) -> cache.Entry:
+    """All splits, packed; the training split first, which may decide row lengths."""
+    arrays, facts, train = {}, {}, None
     for split in sorted(source.splits, key=lambda split: split != "train"):
-        sides = encode(source.records(split), tokenizer, SIDES)
-        stats = {"pairs": len(sides[0].length_P), "dropped_long": 0, "dropped_blank": 0}
-        if split == "train":
-            sides = _fit_to_train_on(sides, settings.max_tokens, stats)
-            lengths = row_lengths(sides[0].length_P, sides[1].length_P, settings)
-        M, L = (
-            max(length, round_up(side.length_P.max()))
-            for length, side in zip(lengths, sides, strict=True)
-        )
-        rows = pack(sides[0], sides[1], M, L)
-        tokens, num_rows = int(rows["tokens_R"].sum()), len(rows["tokens_R"])
-        facts[split] = stats | {
-            "rows": num_rows,
-            "tokens": tokens,
-            "fill_share": tokens / (num_rows * (M + L)),
-        }
+        rows, facts[split] = packing.pack(source.records(split), tokenizer, train)
         arrays |= {f"{split}-{name}": value for name, value in rows.items()}
+        train = train or rows
     return cache.Entry(arrays, facts)
-
-
-def _fit_to_train_on(
-    sides: list[Ragged], max_tokens: int, stats: dict[str, int]
-) -> list[Ragged]:
-    """The pairs with text on both sides and none too long; counts the others."""
-    length_2P = np.stack([side.length_P for side in sides])
-    blank_P, long_P = (length_2P == 1).any(0), (length_2P > max_tokens).any(0)
-    keep_P = ~(blank_P | long_P)
-    stats["dropped_blank"] = int(blank_P.sum())
-    stats["dropped_long"] = int((long_P & ~blank_P).sum())
-    if not keep_P.any():
-        raise ValueError(
-            f"packing.max_tokens={max_tokens} leaves nothing to train on: the shortest "
-            f"pair has {int(length_2P.max(0)[~blank_P].min())} tokens."
-        )
-    return [side.take(keep_P) for side in sides]

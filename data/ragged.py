@@ -1,14 +1,14 @@
 """Token sequences of many lengths, end to end. P counts sequences, or pairs of them."""
 
 import dataclasses
-from array import array
 from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
 
+from data.codec import EOS
 from data.source import Record
-from data.tokenizer import EOS, Tokenizer
+from data.tokenizer import Tokenizer
 
 CHUNK = 10_000
 
@@ -42,16 +42,15 @@ def encode(
     records: Iterator[Record], tokenizer: Tokenizer, sides: tuple[str, ...]
 ) -> list[Ragged]:
     """The columns `sides` of the records as tokens, each text ended by EOS."""
-    tokens = [array("i") for _ in sides]
-    lengths = [array("q") for _ in sides]
+    tokens: list[list[np.ndarray]] = [[] for _ in sides]
+    lengths: list[list[np.ndarray]] = [[] for _ in sides]
     while chunk := list(islice(records, CHUNK)):
         for side, into, length in zip(sides, tokens, lengths, strict=True):
-            for ids in tokenizer.encode_all([record[side] for record in chunk]):
-                into.extend(ids)
-                into.append(EOS)
-                length.append(len(ids) + 1)
+            ids, length_P = tokenizer.flat([record[side] for record in chunk])
+            into.append(np.insert(ids, np.cumsum(length_P), EOS))
+            length.append(length_P + 1)
     return [
-        Ragged(np.frombuffer(into, np.int32), _starts(np.frombuffer(length, np.int64)))
+        Ragged(np.concatenate(into), _starts(np.concatenate(length)))
         for into, length in zip(tokens, lengths, strict=True)
     ]
 

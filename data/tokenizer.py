@@ -1,56 +1,51 @@
-"""SentencePiece, trained on the training split, exact both ways.
+"""Text to ids and back, trained on the training split, exact both ways."""
 
-Source: Kudo & Richardson 2018, https://arxiv.org/abs/1808.06226. Text is taken as it
-is (identity normalisation): no-break and double spaces are kept.
-"""
-
-import io
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-import sentencepiece
 
 from core.registry import Entry, Range
-
-PAD, EOS, UNK, BOS = 0, 1, 2, 3
-TOO_BIG = re.compile(r"Vocabulary size too high .* value <= (\d+)")
-TOO_SMALL = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
+from data import characters
+from data.codec import BOS, EOS, PAD, SPECIAL
+from data.pieces import Pieces, piece_model
 
 
 class Tokenizer:
-    """Text to ids and back: `decode(encode(text)) == text` if its characters are known.
+    """`decode(encode(text)) == text` if the characters of the text are known.
 
-    With `byte_fallback` every character is known. The one exception is U+2581, which
-    SentencePiece keeps for the space.
+    Bytes and pieces with `byte_fallback` know them all. `model` is all that a tokenizer
+    is, of whatever kind. P counts texts.
     """
 
     def __init__(self, model: bytes):
         self.model = model
-        try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
-            raise ValueError("This is not a SentencePiece model.") from error
-        ids = self._processor
-        special = (ids.pad_id(), ids.eos_id(), ids.unk_id(), ids.bos_id())
-        if special != (PAD, EOS, UNK, BOS):
-            raise ValueError(
-                f"The tokenizer has pad, eos, unk, bos = {special}, not 0, 1, 2, 3."
-            )
+        ours = model.startswith(b"{")  # no SentencePiece model begins like that
+        self._codec = characters.read(model) if ours else Pieces(model)
 
     @property
     def vocab(self) -> int:
         """The number of ids."""
-        return self._processor.get_piece_size()
+        return self._codec.vocab
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without EOS."""
-        return self._processor.encode(text)
+        return self.flat([text])[0].tolist()
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of many texts, on all cores."""
-        return self._processor.encode(list(texts))
+        """The ids of many texts."""
+        ids, length_P = self.flat(texts)
+        ends = np.cumsum(length_P).tolist()
+        begins = [0, *ends[:-1]]
+        return [ids[a:b].tolist() for a, b in zip(begins, ends, strict=True)]
+
+    def flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The int32 ids of many texts, end to end, and how many each has."""
+        return self._codec.flat(texts)
+
+    def parts(self, text: str) -> Iterator[str]:
+        """A long text in pieces whose ids, end to end, are those of the text."""
+        return self._codec.parts(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; what follows an EOS is dropped, and so is padding."""
@@ -60,74 +55,47 @@ class Tokenizer:
                 break
             if token not in (PAD, BOS):
                 kept.append(token)
-        return self._processor.decode(kept)
+        return self._codec.decode(kept)
 
 
 def train(
     texts: Iterable[str],
     *,
-    kind: Literal["bpe", "unigram", "char"] = "bpe",
+    kind: Literal["bpe", "unigram", "char", "byte"] = "bpe",
     vocab: int = 8_000,
     split_digits: bool = True,
     byte_fallback: bool = True,
 ) -> Tokenizer:
     """A tokenizer for these texts, the same for the same texts.
 
-    `char` has as many ids as characters, `vocab` at most; the others have `vocab`.
-    `byte_fallback` writes unknown characters as bytes: 256 of the ids.
+    `bpe` and `unigram` have `vocab` ids; `char` has one for each character of the
+    texts, `byte` one for each byte: `vocab` at most. `split_digits` and
+    `byte_fallback`, which writes unknown characters as bytes, 256 of the ids, are of
+    `bpe` and `unigram`.
 
     Raises:
       ValueError: the texts cannot fill the vocabulary, or overfill it.
     """
-    model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
-            model_writer=model,
-            model_type=kind,
-            vocab_size=vocab,
-            split_digits=split_digits,
-            byte_fallback=byte_fallback,
-            character_coverage=1.0,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            max_sentence_length=1 << 20,
-            num_threads=1,
-            minloglevel=3,
-            pad_id=PAD,
-            eos_id=EOS,
-            unk_id=UNK,
-            bos_id=BOS,
-        )
-    except RuntimeError as error:
-        raise ValueError(_reason(str(error), kind, vocab)) from error
-    return Tokenizer(model.getvalue())
-
-
-def _reason(text: str, kind: str, vocab: int) -> str:
-    """SentencePiece's complaint in our words."""
-    if found := TOO_BIG.search(text):
-        return (
-            f"tokenizer.vocab={vocab} is too big for this corpus: "
-            f"a {kind} tokenizer finds {found[1]} pieces in it at most."
-        )
-    if found := TOO_SMALL.search(text):
-        return (
-            f"tokenizer.vocab={vocab} is too small for this corpus: "
-            f"its characters and the special ids alone are {found[1]}."
-        )
-    return (
-        f"tokenizer.kind={kind!r} with vocab={vocab} cannot be trained: {text.strip()}"
-    )
+    if kind == "byte":
+        return Tokenizer(characters.byte_model())
+    if kind == "char":
+        return Tokenizer(characters.char_model(texts, vocab))
+    return Tokenizer(piece_model(texts, kind, vocab, split_digits, byte_fallback))
 
 
 def check(*, kind: str = "bpe", vocab: int = 8_000, byte_fallback: bool = True, **_):
-    """Raises ValueError for a vocabulary that the special ids already fill."""
-    least = 4 + 256 * byte_fallback
-    if vocab <= least:
+    """Raises ValueError for a vocabulary that its ids overfill, whatever the text."""
+    if kind == "byte" and vocab < characters.Bytes.vocab:
+        raise ValueError(
+            f"tokenizer.vocab={vocab} must be at least {characters.Bytes.vocab}, "
+            "the special ids and the 256 bytes."
+        )
+    fallback = byte_fallback and kind in ("bpe", "unigram")
+    least = SPECIAL + characters.NUM_BYTES * fallback
+    if kind != "byte" and vocab <= least:
         raise ValueError(
             f"tokenizer.vocab={vocab} must be more than {least}, the special ids"
-            f"{' and the 256 bytes of byte_fallback' if byte_fallback else ''}."
+            f"{' and the 256 bytes of byte_fallback' if fallback else ''}."
         )
 
 

@@ -30,7 +30,7 @@ def get_config(text: str = "") -> ConfigDict:
     c.data.from_locale = option["from_locale"]
     c.data.to_locale = option["to_locale"]
     c.tokenizer = dict(kind="bpe", vocab=1_000, byte_fallback=False)
-    c.packing = dict(max_tokens=128)
+    c.packing = dict(name="pairs", max_tokens=128)
 
     c.task = dict(name="translation", smoothing=0.0)
     c.model = dict(name="encoder_decoder", width=128, num_heads=4, dropout=0.0)
@@ -45,7 +45,7 @@ def get_config(text: str = "") -> ConfigDict:
 
     c.checkpoint = dict(every_steps=300)
     c.evaluate = dict(every_steps=300)
-    c.decode = dict(beam=1)
+    c.decode = dict(name="greedy")
 
     if option["tiny"]:
         c.num_steps, c.batch_size, c.log_every = 20, 8, 5

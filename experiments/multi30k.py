@@ -33,7 +33,7 @@ def get_config(text: str = "") -> ConfigDict:
     c.data.update(train="train", validation="val", test="test_2016_flickr")
     c.data.update(source=option["from_language"], target=option["to_language"])
     c.tokenizer = dict(kind="bpe", vocab=6_000)
-    c.packing = dict(max_tokens=128)
+    c.packing = dict(name="pairs", max_tokens=128)
 
     c.task = dict(name="translation", smoothing=0.1)
     c.model = dict(name="encoder_decoder", width=128, num_heads=4, dropout=0.2)
@@ -49,7 +49,7 @@ def get_config(text: str = "") -> ConfigDict:
 
     c.checkpoint = dict(every_steps=500, best="val_loss")
     c.evaluate = dict(every_steps=500)
-    c.decode = dict(beam=5, length_penalty=0.6)
+    c.decode = dict(name="beam", beam=5, length_penalty=0.6)
 
     if option["tiny"]:
         c.num_epochs, c.num_steps = 0.0, 20

@@ -218,7 +218,7 @@ def test_a_locale_may_be_written_with_a_hyphen():
 def test_a_lesson_without_a_test_split_has_none():
     assert small(num_test=0).splits == ("train", "validation")
     config = dict(name="cldr", num_pairs=300, num_test=0, num_validation=5)
-    blocks = dict(data=config, tokenizer={}, packing={})
+    blocks = dict(data=config, tokenizer={}, packing=dict(name="pairs"))
     assert data.validate(blocks) == {"train": 300, "validation": 5}
 
 

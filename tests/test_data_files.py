@@ -182,7 +182,7 @@ def test_options_are_checked_against_the_signature(options, match):
 def test_every_source_takes_a_train_split_by_default(name):
     entry = data.SOURCES[name]
     required = dict(parallel=("folder",), tsv=("folder",), jsonl=("folder",))
-    required |= dict(parquet=("folder",), hub=("path",), cldr=())
+    required |= dict(text=("folder",), parquet=("folder",), hub=("path",), cldr=())
     config = dict(name=name) | dict.fromkeys(required[name], "x")
     check(config, data.BLOCKS["data"], "data")
     if name != "hub" or importlib.util.find_spec("datasets"):

@@ -1,4 +1,4 @@
-"""Tests data/packing.py: rows give the pairs back, full and short."""
+"""Tests data/packing/pairs.py: rows give the pairs back, full and short."""
 
 import gzip
 import os
@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from core.registry import Block, check
-from data.packing import PACKING, fill_share, pack, packing, place, row_lengths
+from data.packing import PACKING, Pairs
+from data.packing.first_fit import fill_share, place
+from data.packing.pairs import pack, row_lengths
 from data.ragged import Ragged, encode
 from data.tokenizer import train
 
@@ -112,7 +114,7 @@ def captions(num_pairs=8_000):
 
 def test_rows_are_full_and_no_longer_than_needed():
     source, target = captions()
-    M, L = row_lengths(source, target, packing())
+    M, L = row_lengths(source, target, Pairs())
     assert fill_share(source, target, M, L) >= 0.92
     assert (M % 8, L % 8) == (0, 0)
     assert source.max() <= M <= source.max() + 16
@@ -122,7 +124,7 @@ def test_rows_are_full_and_no_longer_than_needed():
 def test_a_higher_share_takes_longer_rows():
     source, target = captions()
     short, long = (
-        row_lengths(source, target, packing(min_fill_share=share))
+        row_lengths(source, target, Pairs(min_fill_share=share))
         for share in (0.5, 0.93)
     )
     assert sum(short) < sum(long)
@@ -131,13 +133,13 @@ def test_a_higher_share_takes_longer_rows():
 
 def test_uneven_sides_get_uneven_rows():
     source, _ = captions()
-    M, L = row_lengths(source, 3 * source, packing())
+    M, L = row_lengths(source, 3 * source, Pairs())
     assert 2.2 <= L / M <= 3.8
     assert fill_share(source, 3 * source, M, L) >= 0.92
 
 
 def test_windows_do_not_share_rows(monkeypatch):
-    monkeypatch.setattr("data.packing.WINDOW", 10)
+    monkeypatch.setattr("data.packing.first_fit.WINDOW", 10)
     source, target = captions(35)
     row_P = place(source, target, 64, 64)
     for one in range(0, 35, 10):
@@ -168,7 +170,7 @@ def test_big_vocabularies_keep_their_ids():
 )
 def test_a_config_is_checked(options, match):
     with pytest.raises(ValueError, match=match):
-        check(options, Block(PACKING), "packing")
+        check(dict(name="pairs") | options, Block(PACKING), "packing")
 
 
 def test_real_captions_are_packed_to_92_percent():
@@ -185,6 +187,6 @@ def test_real_captions_are_packed_to_92_percent():
     lines = [text for record in records for text in record.values()]
     tokenizer = train(lines, kind="bpe", vocab=8_000)
     source, target = encode(iter(records), tokenizer, ("source", "target"))
-    M, L = row_lengths(source.length_P, target.length_P, packing())
+    M, L = row_lengths(source.length_P, target.length_P, Pairs())
     assert fill_share(source.length_P, target.length_P, M, L) >= 0.92
     assert max(M, L) <= 64

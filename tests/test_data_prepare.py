@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import data
-import data.packing
 import data.tokenizer
 
 WORDS = "the cat sat on a mat and saw two small dogs run by old green house"
@@ -39,7 +38,7 @@ def config(folder, **blocks):
     whole = dict(
         data=dict(name="parallel", folder=str(folder), source="en", target="de"),
         tokenizer=dict(kind="bpe", vocab=100, byte_fallback=False),
-        packing=dict(max_tokens=64),
+        packing=dict(name="pairs", max_tokens=64),
     )
     return {name: block | blocks.get(name, {}) for name, block in whole.items()}
 
@@ -83,7 +82,7 @@ def test_the_second_time_nothing_is_trained_or_tokenised(root, folder, monkeypat
     def never(*_, **__):
         raise AssertionError("tokenised again")
 
-    monkeypatch.setattr(data.tokenizer.Tokenizer, "encode_all", never)
+    monkeypatch.setattr(data.tokenizer.Tokenizer, "flat", never)
     monkeypatch.setattr("sentencepiece.SentencePieceTrainer.train", never)
     second = data.prepare(config(folder))
     assert second.digest == first.digest
@@ -188,7 +187,7 @@ def break_(folder, how):
     ("how", "match"),
     [
         ("empty", r"the split 'validation' is empty"),
-        ("blank", r"the split 'train' is empty: no pair with text"),
+        ("blank", r"the split 'train' is empty: nothing in it has text"),
         ("unequal", r"test\.en has 30 lines and .*test\.de has 1"),
         ("bytes", r"validation\.de line 1 is not UTF-8"),
         ("gone", r"data\.test: there is no .*test\.en"),
@@ -226,7 +225,7 @@ def test_a_bad_config_touches_no_disk(root, folder, blocks, match):
 
 def test_a_lesson_is_prepared_and_92_percent_full(root):
     lesson = dict(name="cldr", num_pairs=8_000, num_validation=100, num_test=100)
-    blocks = dict(data=lesson, tokenizer=dict(vocab=700), packing={})
+    blocks = dict(data=lesson, tokenizer=dict(vocab=700), packing=dict(name="pairs"))
     prepared = data.prepare(blocks)
     assert prepared.stats["train"]["fill_share"] >= 0.92
     assert max(prepared.rows["train"]["source_BM"].shape[1:]) <= 48
