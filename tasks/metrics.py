@@ -46,3 +46,22 @@ def exact_match(
 
 
 METRICS = {"bleu": bleu, "chrf": chrf, "exact_match": exact_match}
+
+
+def compared(
+    sources: Sequence[str],
+    predictions: Sequence[str],
+    references: Sequence[str],
+    tokenizer: Tokenizer,
+) -> Scores:
+    """Every metric, and as `copy_...` that of copying the source: the baseline."""
+    scores: Scores = {}
+    for metric in METRICS.values():
+        scores |= metric(predictions, references, tokenizer)
+        copied = metric(sources, references, tokenizer)
+        scores |= {
+            f"copy_{name}": value
+            for name, value in copied.items()
+            if not name.endswith("_signature")
+        }
+    return scores

@@ -15,6 +15,7 @@ from data.batches import Batches, in_order
 from data.prepare import Prepared, prepare
 from data.prepare import validate as validate_data
 from optim import SCHEDULES
+from tasks.fit import check_fit
 from train import mesh as meshes
 from train.flops import peak_flops
 from train.program import Program, program_of
@@ -45,8 +46,9 @@ def check(config: Config) -> None:
     """What needs neither data nor a compiler.
 
     Raises:
-      ValueError: batches or schedule do not fit.
+      ValueError: task, batches or schedule do not fit.
     """
+    check_fit(config)
     if config["num_steps"]:
         _check_schedule(config, config["num_steps"])
     num_devices = len(meshes.devices())

@@ -1,0 +1,94 @@
+"""Text as such: each token from those before it, or an answer from its prompt."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import PRNGKeyArray, PyTree
+
+from core.mean import Mean
+from core.task import Batch
+from core.types import Number
+from models import flops
+from tasks.forward import scores_of
+from tasks.metrics import Scores, Tokenizer, compared
+
+INPUTS = ("input_BL", "segment_BL")
+HUGE = 700.0  # nats whose exponential is near the end of doubles
+
+
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """Predict each token of a text from those before it.
+
+    Batch: `input_BL`, what is read, `target_BL`, what follows it, and `segment_BL`, all
+    int32, packed; segment 0 is padding. Over a model with `prefix` also `prefix_BL`, 1
+    in a prompt: it is read both ways, and nothing of it is predicted.
+    Scores: `loss`, nats a target token, `objective` and `accuracy` as in translation.
+    """
+
+    model: nn.Module
+    smoothing: Number = 0.0
+    z_loss: Number = 0.0
+    chunk: int = 0  # places of a row whose logits are in memory at once; 0: all
+    bleu_tokenizer: Tokenizer = "13a"
+
+    @property
+    def continues(self) -> bool:
+        """Whether texts go on with those they follow; over a prefix they answer it."""
+        return not self.model.prefix
+
+    def init(self, key: PRNGKeyArray) -> PyTree:
+        inputs = [jnp.ones((1, 1), jnp.int32)] * len(INPUTS)
+        return self.model.init(key, *inputs, train=False)["params"]
+
+    def score(
+        self, params: PyTree, batch: Batch, key: PRNGKeyArray, *, train: bool
+    ) -> dict[str, Mean]:
+        inputs = [batch[name] for name in INPUTS]
+        predicted_BL = batch["segment_BL"] > 0
+        if self.model.prefix:
+            inputs.append(batch["prefix_BL"])
+            predicted_BL &= batch["prefix_BL"] == 0
+        return scores_of(
+            self.model,
+            params,
+            inputs,
+            batch["target_BL"],
+            predicted_BL.astype(jnp.float32),
+            key,
+            train=train,
+            smoothing=self.smoothing,
+            z_loss=self.z_loss,
+            chunk=self.chunk,
+        )
+
+    def forward_flops(self, params: PyTree, batch: Batch) -> int:
+        """Operations of one forward pass over a batch of such a shape, `params` too."""
+        B, L = batch["input_BL"].shape
+        return flops.forward(params, self.model.settings, B=B, L=L)
+
+    def evaluate(
+        self,
+        sources: Sequence[str],
+        predictions: Sequence[str],
+        references: Sequence[str],
+    ) -> Scores:
+        """Every metric of answers, and of copying the prompt: the baseline."""
+        return compared(sources, predictions, references, self.bleu_tokenizer)
+
+    def summary(self, loss: float, stats: Mapping[str, Any]) -> dict[str, float]:
+        """`perplexity` a token; of a text whose `bytes` are counted, `bits_per_byte`.
+
+        bits_per_byte = loss tokens / bytes / ln 2, over a whole split: what the model
+        would write the split in, the ends of its documents included, whatever a token
+        is. `loss` is the split's, and so are the counts `tokens` and `bytes`.
+        """
+        scores = {"perplexity": math.exp(loss) if loss < HUGE else math.inf}
+        if "bytes" in stats:
+            nats = loss * stats["tokens"]
+            scores["bits_per_byte"] = nats / stats["bytes"] / math.log(2)
+        return scores
