@@ -63,13 +63,15 @@ def train(
 
 def evaluate(
     *,
+    overrides: Mapping[str, str],
     workdir: str,
     split: str = "test",
     checkpoint: str = "best",
 ) -> None:
-    """Scores a run's predictions on a split of its data."""
+    """Scores a run, and what it answers, on a split of its data."""
     with preparing():
         _run_folder(workdir)
+        _only_decode(overrides)
         step = checkpoint.isascii() and checkpoint.isdigit() and len(checkpoint) < 20
         if not step and checkpoint not in ("best", "latest"):
             raise ValueError(
@@ -79,25 +81,35 @@ def evaluate(
         from train.evaluate import evaluate
 
         which = int(checkpoint) if step else checkpoint
-        evaluate(workdir, split=split, checkpoint=which)
+        evaluate(workdir, split=split, checkpoint=which, overrides=overrides)
 
 
 def predict(
     *,
+    overrides: Mapping[str, str],
     workdir: str,
     text: str | None = None,
 ) -> None:
-    """Answers a text, or each line of stdin."""
+    """Answers or continues a text, or each line of stdin.
+
+    Of several answers to a text each is a line, behind its score. Where lines are
+    counted, a line break within an answer is written \\n.
+    """
     with preparing():
         _run_folder(workdir)
-        from train.evaluate import predict
+        _only_decode(overrides)
+        from train.generate import predict
 
         lines = _stdin() if text is None else iter([text])
-        for answer in predict(workdir, lines):
-            print(answer, flush=True)
+        for answers in predict(workdir, lines, overrides=overrides):
+            for said, score in answers:
+                if text is None or len(answers) > 1:
+                    said = said.replace("\n", "\\n")
+                print(f"{score:.4f}\t{said}" if len(answers) > 1 else said, flush=True)
 
 
 WORKDIR = Option("the folder of the run", "DIR", needed=True)
+DECODING = Option("changes how it decodes: --config.decode.beam=8", "VALUE")
 
 COMMANDS = {
     "train": Command(
@@ -126,6 +138,7 @@ COMMANDS = {
             "workdir": WORKDIR,
             "split": Option("train, validation or test (the default)", "SPLIT"),
             "checkpoint": Option("best (the default), latest, or a step", "WHICH"),
+            ANY_KEY: DECODING,
         },
         "python launch.py evaluate --workdir=runs/localize --split=validation",
     ),
@@ -134,8 +147,10 @@ COMMANDS = {
         {
             "workdir": WORKDIR,
             "text": Option("what to answer; without it, each line of stdin", "TEXT"),
+            ANY_KEY: DECODING,
         },
-        "python launch.py predict --workdir=runs/localize --text='Tuesday, 3 May 2022'",
+        "python launch.py predict --workdir=runs/shakespeare --text='ROMEO:' "
+        "--config.decode.name=sample --config.decode.temperature=0.8",
     ),
 }
 
@@ -155,7 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return DONE
             options, overrides = parse(name, command, words)
             if ANY_KEY in command.options:
-                options |= {"overrides": overrides, "command": ["launch.py", *argv]}
+                options["overrides"] = overrides
+            if command.run is train:
+                options["command"] = ["launch.py", *argv]
         command.run(**options)
     except Refused as refused:
         print(one_line(str(refused)), file=sys.stderr)
@@ -192,6 +209,16 @@ def _run_folder(text: str) -> None:
             f"--workdir={shown(text, 90)} holds no run: there is no config.json."
             f"{nearest(text, beside)}"
         )
+
+
+def _only_decode(overrides: Mapping[str, str]) -> None:
+    """Raises ValueError for a key that is no longer open once a run is trained."""
+    for key, value in overrides.items():
+        if not key.startswith("decode."):
+            raise ValueError(
+                f"--config.{short(key)}={shown(value)} would be another run: "
+                "of one that is trained, only keys such as decode.beam may change."
+            )
 
 
 def _stdin() -> Iterator[str]:

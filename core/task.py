@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
 from core.mean import Mean
-from core.types import Number
 
 Batch = Mapping[str, Any]  # of arrays, on the host or on devices
 
@@ -33,16 +32,32 @@ class Task(Protocol):
         """Operations of one forward pass over a batch of such a shape."""
         ...
 
-    def predict(
-        self,
-        params: PyTree,
-        batch: Batch,
-        *,
-        beam: int,
-        length_penalty: Number,
-        room: int,
-    ) -> tuple[Array, Array]:
-        """The best outputs, of at most `room` tokens, and their scores. Pure, too."""
+    def ask(
+        self, texts: Sequence[Sequence[int]], *, max_tokens: int
+    ) -> tuple[dict[str, Any], int]:
+        """A batch on the host that asks for what follows texts, one a row.
+
+        Texts are the ids of tokens. The second is the room of an answer: `max_tokens`
+        at most.
+
+        Raises:
+          ValueError: the model cannot hold so much.
+        """
+        ...
+
+    def prefill(self, params: PyTree, batch: Batch, *, beams: int, room: int) -> Any:
+        """The texts of `ask` read, all but their last token. Pure, too."""
+        ...
+
+    def decode(
+        self, params: PyTree, opening: Any, key_B: Any, method: Any, *, room: int
+    ) -> tuple[Any, Any]:
+        """What the method finds to follow, and the cache of the opening after it."""
+        ...
+
+    @property
+    def continues(self) -> bool:
+        """Whether texts go on with those they follow; else they answer them."""
         ...
 
     def evaluate(
@@ -51,5 +66,9 @@ class Task(Protocol):
         predictions: Sequence[str],
         references: Sequence[str],
     ) -> dict[str, float | str]:
-        """Metrics on text."""
+        """Metrics on answers."""
+        ...
+
+    def summary(self, loss: float, stats: Mapping[str, Any]) -> dict[str, float]:
+        """What follows from the loss of a whole split and the split's counts."""
         ...

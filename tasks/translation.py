@@ -1,18 +1,21 @@
 """From one text to another: packed pairs in, tokens out."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
 from core.mean import Mean
 from core.task import Batch
 from core.types import Number
-from models import decode, flops
-from tasks.loss import cross_entropy
+from models import flops
+from models.decode.terms import START, Found, Method, Opening
+from tasks import generation
+from tasks.forward import scores_of
 from tasks.metrics import METRICS, Scores, Tokenizer
 
 INPUTS = ("source_BM", "source_segment_BM", "target_BL", "target_segment_BL")
@@ -29,7 +32,11 @@ class Translation:
 
     model: nn.Module
     smoothing: Number = 0.0
+    z_loss: Number = 0.0
+    chunk: int = 0  # places of a row whose logits are in memory at once; 0: all
     bleu_tokenizer: Tokenizer = "13a"
+
+    continues: ClassVar[bool] = False
 
     def init(self, key: PRNGKeyArray) -> PyTree:
         inputs = [jnp.ones((1, 1), jnp.int32)] * len(INPUTS)
@@ -38,61 +45,46 @@ class Translation:
     def score(
         self, params: PyTree, batch: Batch, key: PRNGKeyArray, *, train: bool
     ) -> dict[str, Mean]:
-        inputs = [batch[name] for name in INPUTS]
-        output = self.model.apply(
-            {"params": params}, *inputs, train=train, rngs={"dropout": key}
+        return scores_of(
+            self.model,
+            params,
+            [batch[name] for name in INPUTS],
+            batch["target_BL"],
+            (batch["target_segment_BL"] > 0).astype(jnp.float32),
+            key,
+            train=train,
+            smoothing=self.smoothing,
+            z_loss=self.z_loss,
+            chunk=self.chunk,
         )
-        logit_BLV = jnp.asarray(output)
-        smoothing = self.smoothing if train else 0.0
-        token = cross_entropy(logit_BLV, batch["target_BL"], smoothing)
-        weight_BL = (batch["target_segment_BL"] > 0).astype(jnp.float32)
-        return {
-            "objective": Mean.of(token.smoothed_BL, weight_BL),
-            "loss": Mean.of(jax.lax.stop_gradient(token.nats_BL), weight_BL),
-            "accuracy": Mean.of(token.hit_BL.astype(jnp.float32), weight_BL),
-        }
 
     def forward_flops(self, params: PyTree, batch: Batch) -> int:
         """Operations of one forward pass over a batch of such a shape, `params` too."""
         B, M = batch["source_BM"].shape
-        return flops.encoder_decoder(params, B=B, M=M, L=batch["target_BL"].shape[1])
+        L = batch["target_BL"].shape[1]
+        return flops.forward(params, self.model.settings, B=B, L=L, M=M)
 
-    def predict(
-        self,
-        params: PyTree,
-        batch: Batch,
-        *,
-        beam: int,
-        length_penalty: Number,
-        room: int,
-    ) -> tuple[Int[Array, "B R T"], Float[Array, "B R"]]:
-        """The best output of each source, of at most `room` tokens, and its score.
+    def ask(
+        self, texts: Sequence[Sequence[int]], *, max_tokens: int
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """See `tasks/generation.py`."""
+        return generation.sources(self.model, texts, max_tokens=max_tokens)
 
-        Here a row holds one source. R: results, of which there is one. T: places.
-        """
-        source_BM, segment_BM = batch["source_BM"], batch["source_segment_BM"]
-        cache = self.model.apply(
-            {"params": params},
-            source_BM,
-            segment_BM,
-            beams=beam,
-            room=room,
-            method="start",
-        )
+    def prefill(
+        self, params: PyTree, batch: Batch, *, beams: int, room: int
+    ) -> Opening:
+        """The sources read, one a row."""
+        source_BM = batch["source_BM"]
+        sides = source_BM, batch["source_segment_BM"]
+        cache = generation.start(self.model, params, *sides, beams=beams, room=room)
+        first_B = jnp.full(len(source_BM), START, jnp.int32)
+        return Opening(cache, first_B, source_BM[:, :0])
 
-        def extend(token_BL, cache):
-            return self.model.apply(
-                {"params": params}, token_BL, cache, method="extend"
-            )
-
-        return decode.generate(
-            extend,
-            cache,
-            beam=beam,
-            max_length=room,
-            length_penalty=length_penalty,
-            batch_size=source_BM.shape[0],
-        )
+    def decode(
+        self, params: PyTree, opening: Opening, key_B: Any, method: Method, *, room: int
+    ) -> tuple[Found, Any]:
+        """See `tasks/generation.py`."""
+        return generation.search(self.model, params, opening, key_B, method, room=room)
 
     def evaluate(
         self,
@@ -111,3 +103,8 @@ class Translation:
                 if not name.endswith("_signature")
             }
         return scores
+
+    def summary(self, loss: float, stats: Mapping[str, Any]) -> dict[str, float]:
+        """Nothing: a target's length in characters is no unit of translation."""
+        del loss, stats
+        return {}

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.decode import generate
+from models.decode.beam import Beam
+from models.decode.greedy import Greedy
+from models.decode.terms import Opening
 from models.encoder_decoder import EncoderDecoder
 
 # The model, with a small vocabulary, so that beams meet and part often.
@@ -61,15 +63,13 @@ def decode(model, params, source, beam):
     @jax.jit
     def run(params, *source):
         cache = model.apply(params, *source, beams=beam, room=T, method="start")
-        return generate(
-            lambda *of: model.apply(params, *of, method="extend"),
-            cache,
-            batch_size=B,
-            max_length=T,
-            beam=beam,
-            num_best=beam,
-            length_penalty=0.6,
-        )
+        method = Beam(beam=beam, num_best=beam) if beam > 1 else Greedy()
+        given = Opening(cache, jnp.full(B, START), jnp.zeros((B, 0), jnp.int32))
+
+        def extend(*of):
+            return model.apply(params, *of, method="extend")
+
+        return method.search(extend, given, None, room=T)[0]
 
     return run(params, *source)
 

@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.decode import beam as beam_search
-from models.decode import generate, greedy
+from core import registry
+from models.decode import DECODERS
+from models.decode.beam import Beam
+from models.decode.greedy import Greedy
+from models.decode.terms import Opening
 
 START, END = 3, 1
 
@@ -43,15 +46,26 @@ def tables(seed, *, rows, vocab, ending=0.0, states=211):
     return table_BSV
 
 
-def search(table_BSV, length_penalty, *, beam, **options):
-    toy = Toy(jnp.asarray(table_BSV), jnp.zeros((len(table_BSV), beam), jnp.int32))
-    options = dict(beam=beam, batch_size=len(table_BSV), num_best=beam) | options
-    run = jax.jit(
-        lambda toy, length_penalty: generate(
-            extend, toy, length_penalty=length_penalty, start=START, end=END, **options
-        )
-    )
-    token_BRT, score_BR = run(toy, jnp.float32(length_penalty))
+def opening(table_BSV, beams, state_B=None):
+    """All texts begin at START; the toy's states are where a row begins."""
+    B = len(table_BSV)
+    state_B = jnp.zeros(B, jnp.int32) if state_B is None else state_B
+    toy = Toy(jnp.asarray(table_BSV), jnp.tile(state_B[:, None], (1, beams)))
+    return Opening(toy, jnp.full(B, START), jnp.zeros((B, 0), jnp.int32))
+
+
+def search(table_BSV, length_penalty, *, beam, max_length, num_best=None):
+    """Tokens and scores; one beam is greedy search."""
+
+    @jax.jit
+    def run(opening, length_penalty):
+        method = Greedy()
+        if beam > 1:
+            best = num_best or beam
+            method = Beam(beam=beam, num_best=best, length_penalty=length_penalty)
+        return method.search(extend, opening, None, room=max_length)[0]
+
+    token_BRT, score_BR = run(opening(table_BSV, beam), jnp.float32(length_penalty))
     return np.asarray(token_BRT), np.asarray(score_BR)
 
 
@@ -138,31 +152,28 @@ def test_fewer_results_are_the_first_of_more():
 
 
 def test_one_beam_without_penalty_is_greedy_search():
-    table_BSV = jnp.asarray(tables(2, rows=16, vocab=9, ending=1.0))
-    toy = Toy(table_BSV, jnp.zeros((16, 1), jnp.int32))
-    options = dict(
-        batch_size=16, max_length=12, length_penalty=0.0, start=START, end=END
+    given = opening(tables(2, rows=16, vocab=9, ending=1.0), 1)
+    one, other = (
+        jax.jit(lambda given, m=method: m.search(extend, given, None, room=12)[0])(
+            given
+        )
+        for method in (Beam(beam=1, length_penalty=0.0), Greedy())
     )
-    one = jax.jit(
-        lambda toy: beam_search.search(extend, toy, beam=1, num_best=1, **options)
-    )(toy)
-    other = jax.jit(lambda toy: greedy.search(extend, toy, **options))(toy)
     np.testing.assert_array_equal(one.token_BRT, other.token_BRT)
     np.testing.assert_allclose(one.score_BR, other.score_BR, rtol=1e-5)
     ended_B = (other.token_BRT[:, 0] == END).any(-1)
     assert 3 < ended_B.sum() < 16
 
 
-@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
-def test_greedy_takes_the_likeliest_token_until_the_end(length_penalty):
+def test_greedy_takes_the_likeliest_token_until_the_end():
     table_BSV = tables(3, rows=8, vocab=9, ending=1.0)
-    token_BRT, score_BR = search(table_BSV, length_penalty, beam=1, max_length=10)
+    token_BRT, score_BR = search(table_BSV, 0.0, beam=1, max_length=10)
     for token_RT, score_R, table_SV in zip(token_BRT, score_BR, table_BSV, strict=True):
         text, state = (), 0
         while len(text) < 10 and END not in text:
             state = move(state, (START, *text)[-1], len(table_SV))
             text = (*text, int(table_SV[state].argmax()))
-        assert_same(token_RT, score_R, Reference(table_SV, length_penalty, 10), [text])
+        assert_same(token_RT, score_R, Reference(table_SV, 0.0, 10), [text])
 
 
 @pytest.mark.parametrize("beam", [1, 4])
@@ -189,11 +200,10 @@ def test_it_stops_as_soon_as_nothing_can_change(beam, num_best):
         jax.debug.callback(lambda: calls.append(1))
         return extend(token_BL, toy)
 
-    toy = Toy(jnp.asarray(table_BSV), jnp.zeros((2, beam), jnp.int32))
-    options = dict(batch_size=2, max_length=40, length_penalty=0.6)
-    found = jax.jit(
-        lambda toy: generate(counted, toy, beam=beam, num_best=num_best, **options)
-    )(toy)
+    method = Beam(beam=beam, num_best=num_best) if beam > 1 else Greedy()
+    found, _ = jax.jit(lambda given: method.search(counted, given, None, room=40))(
+        opening(table_BSV, beam)
+    )
     jax.effects_barrier()
     assert len(calls) == 2
     for r in range(num_best):
@@ -217,6 +227,23 @@ def test_it_goes_on_while_a_long_text_may_still_beat_a_short_one():
     assert_same(token_BRT[0], score_BR[0], reference, [text])
 
 
-def test_more_results_than_beams_are_refused():
-    with pytest.raises(ValueError, match=r"num_best=3 must lie in \[1, beam\].*beam=2"):
-        search(tables(0, rows=1, vocab=6), 0.0, beam=2, num_best=3, max_length=4)
+BLOCK = registry.Block(DECODERS)
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (dict(name="beam", beam=2, num_best=3), "decode.num_best=3 must be at most"),
+        (dict(name="beam", beam=0), r"decode.beam=0 must lie in \[1, inf\)"),
+        (dict(name="beem"), "decode.name='beem' is not known. Did you mean 'beam'"),
+        (dict(name="greedy", beam=4), "decode.beam=4 is not known"),
+        (dict(name="sample", temperature=0.0), "decode.name='greedy' takes"),
+        (dict(name="sample", top_p=0.0), r"decode.top_p=0.0 must lie in \(0, 1\]"),
+        (dict(name="sample", top_k=-1), r"decode.top_k=-1 must lie in \[0, inf\)"),
+        (dict(name="sample", max_tokens=0), "decode.max_tokens=0 must lie in"),
+    ],
+)
+def test_a_wrong_config_is_refused_in_one_line(config, line):
+    with pytest.raises(ValueError, match=line) as error:
+        registry.check(config, BLOCK, "decode")
+    assert "\n" not in str(error.value)

@@ -87,6 +87,11 @@ def house(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "ROOT", tmp_path)
     calls: list[tuple] = []
+
+    def answers(workdir, lines, *, overrides):
+        count = int(overrides.get("decode.num_best", 1))
+        return ([(line.upper(), -1.5)] * count for line in lines)
+
     room = sys.modules.get("train") or types.ModuleType("train")
     fakes = dict(
         assemble=dict(
@@ -98,8 +103,8 @@ def house(tmp_path, monkeypatch):
         schema=dict(SCHEMA=BLOCKS),
         evaluate=dict(
             evaluate=lambda workdir, **more: calls.append((workdir, more)),
-            predict=lambda workdir, lines: (line.upper() for line in lines),
         ),
+        generate=dict(predict=answers),
     )
     monkeypatch.setitem(sys.modules, "train", room)
     for name, names in fakes.items():
@@ -162,11 +167,12 @@ def test_what_another_name_drops_is_told(house, capsys):
 
 def test_evaluate_and_predict_open_a_run(house, tmp_path, capsys, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
-    assert launch.main(["evaluate", "--workdir=.", "--checkpoint=120"]) == 0
+    words = ["evaluate", "--workdir=.", "--config.decode.beam=2"]
+    assert launch.main([*words, "--checkpoint=120"]) == 0
     assert launch.main(["evaluate", "--workdir=.", "--split=validation"]) == 0
     assert house == [
-        (".", dict(split="test", checkpoint=120)),
-        (".", dict(split="validation", checkpoint="best")),
+        (".", dict(split="test", checkpoint=120, overrides={"decode.beam": "2"})),
+        (".", dict(split="validation", checkpoint="best", overrides={})),
     ]
     assert launch.main(["predict", "--workdir=.", "--text=a\u202f€"]) == 0
     assert capsys.readouterr().out == "A\u202f€\n"
@@ -174,6 +180,11 @@ def test_evaluate_and_predict_open_a_run(house, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", stdin)
     assert launch.main(["predict", "--workdir=."]) == 0
     assert capsys.readouterr().out == "É A\n\nB\n"
+    assert launch.main(["predict", "--workdir=.", "--text=a\nb"]) == 0
+    assert capsys.readouterr().out == "A\nB\n"  # as it is, where nothing is counted
+    words = ["predict", "--workdir=.", "--config.decode.num_best=2"]
+    assert launch.main([*words, "--text=a\nb"]) == 0
+    assert capsys.readouterr().out == "-1.5000\tA\\nB\n" * 2
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=[b"a\n", b"\xff\n"]))
     assert launch.main(["predict", "--workdir=."]) == 2
     assert capsys.readouterr().err == "stdin, line 2 is no UTF-8.\n"
@@ -223,7 +234,7 @@ def test_the_example_in_the_help_is_a_command_that_parses(command):
         ("train --dry-run=true", "--dry-run takes no value, and has 'true'."),
         ("train --dry_run", "'--dry_run' is no option of train. Did you mean"),
         ("train --config.a=\udcff", "--config.a='\\udcff' is no UTF-8."),
-        ("evaluate --config.seed=1", "'--config.seed=1' is no option of evaluate."),
+        ("evaluate --confg.decode.beam=1", "Did you mean '--config.decode.beam'?"),
         ("evaluate --workdir=gone", "--workdir='gone' holds no run: there is no"),
         ("predict --workdir=experiments", "--workdir='experiments' holds no run"),
         ("evaluate --workdir=rums/a", "Did you mean"),
@@ -238,6 +249,16 @@ def test_a_wrong_command_line_is_one_line(house, words, line, capsys, tmp_path):
     assert line in line_of(capsys)
     assert house == []
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_what_a_run_is_does_not_change_once_it_is_trained(
+    house, command, tmp_path, capsys
+):
+    (tmp_path / "config.json").write_text("{}")
+    assert launch.main([command, "--workdir=.", "--config.seed=1"]) == 2
+    assert "--config.seed='1' would be another run" in line_of(capsys)
+    assert house == []
 
 
 @pytest.mark.parametrize("which", ["bestt", "-1", "1e3", "٣", "9" * 5_000])

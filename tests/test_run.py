@@ -11,7 +11,6 @@ from tests.runs import tiny
 from train import run
 from train.assemble import assemble, inputs_of
 from train.checkpoints import Checkpoints
-from train.evaluate import evaluate, predict
 from train.logs import read_json, read_metrics
 from train.preemption import Preemption
 
@@ -176,18 +175,3 @@ def test_a_length_in_tokens_or_epochs_is_reached(length, steps):
     )
     assert wanted - slots < reached < wanted + slots
     assert steps is None or abs(parts.num_steps - steps) <= 2
-
-
-def test_a_run_is_evaluated_and_answers(straight, capsys):
-    scores = evaluate(str(straight), split="validation")
-    summary = read_json(straight / "summary.json")
-    assert summary["exact_match"] == scores["exact_match"]
-    assert {"bleu", "chrf", "copy_bleu", "bleu_signature"} <= summary.keys()
-    lines = (straight / "predictions/validation.jsonl").read_text().splitlines()
-    assert len(lines) == 500
-    assert json.loads(lines[0]).keys() == {"source", "prediction", "reference"}
-    assert summary["bleu_signature"] in capsys.readouterr().out
-    texts = ["Tue, Sep 4, 1973", "", "in 833 minutes"]
-    one_by_one = list(predict(str(straight), texts))
-    assert len(one_by_one) == 3
-    assert list(predict(str(straight), texts, at_once=3)) == one_by_one

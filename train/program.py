@@ -7,7 +7,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +22,36 @@ from core.task import Batch, Task
 from core.types import Config
 from data import cache
 from models import MODELS
+from models.decode import DECODERS
 from optim import OPTIM
 from tasks import TASKS
 from train import mesh as meshes
 from train import step as steps
 from train.guard import GUARD
-from train.schema import DECODE, PROGRAM, SCHEMA
+from train.schema import PROGRAM, SCHEMA
 from train.step import TrainState
 
 Values = Mapping[str, Array | np.ndarray]
+
+
+class Decoding(NamedTuple):
+    """The block `decode` of a config: what shapes the program, and its inputs.
+
+    The seed is in neither: it comes in as keys. `beams` is what the cache must hold.
+    """
+
+    static: str
+    beams: int
+    values: dict[str, np.ndarray]
+
+
+def decoding_of(config: Config) -> Decoding:
+    """The block `decode` of a resolved config, for `Program.decode`."""
+    block = {key: value for key, value in config["decode"].items() if key != "seed"}
+    values = numbers.split({"decode": block}, {"decode": SCHEMA["decode"]}, whole="")
+    static = numbers.join({"decode": block}, dict.fromkeys(values, "an input"))
+    beams = build(DECODERS, block, "decode").beams
+    return Decoding(json.dumps(static), beams, values)
 
 
 def program_of(
@@ -103,13 +124,53 @@ class Program:
         params = self.shape(values, key).params
         return sorted(jax.eval_shape(self._score, params, batch, key, values))
 
-    def predict(
-        self, params: PyTree, batch: Batch, values: Values, *, room: int
-    ) -> tuple[Array, Array]:
-        """The task's outputs of at most `room` tokens, best first, and their scores."""
-        function = functools.partial(self._predict, room=room)
-        args, out = (params, batch, values), meshes.everywhere(self.mesh)
-        return self._compile(f"predict {room}", function, args, out)(*args)
+    def prefill(
+        self, params: PyTree, batch: Batch, values: Values, *, beams: int, room: int
+    ) -> Any:
+        """The texts of a batch read, with room for so many tokens of each beam."""
+        function = functools.partial(self._prefill, beams=beams, room=room)
+        args = (params, batch, values)
+        B = len(jax.tree.leaves(batch)[0])
+        rows, fixed = meshes.rows(self.mesh), meshes.everywhere(self.mesh)
+
+        def out():
+            shape = jax.eval_shape(function, *args)
+            return jax.tree.map(
+                lambda leaf: rows if leaf.shape[:1] == (B,) else fixed, shape
+            )
+
+        return self._compile(f"prefill {beams} {room}", function, args, out)(*args)
+
+    def decode(
+        self,
+        params: PyTree,
+        opening: Any,
+        key: PRNGKeyArray,
+        number_B: Array,
+        values: Values,
+        decoding: "Decoding",
+        *,
+        room: int,
+    ) -> Any:
+        """Texts of at most `room` tokens, and their scores.
+
+        What is drawn for a row depends on the key and the row's number. The opening's
+        cache is given for good: the search writes where it lies.
+        """
+        function = functools.partial(
+            self._decode, static=decoding.static, room=room, form=type(opening)
+        )
+        cache, *rest = opening
+        inputs = {**values, **decoding.values}
+        args = (cache, tuple(rest), params, key, number_B, inputs)
+        where = jax.tree.map(lambda leaf: leaf.sharding, cache)
+        return self._compile(
+            f"decode {room} {decoding.static}",
+            function,
+            args,
+            (meshes.everywhere(self.mesh), where),
+            donate_argnums=0,
+        )(*args)[0]
 
     def memory_bytes(self) -> int:
         """What the step holds at once: state, batch and temporaries, on one device."""
@@ -149,24 +210,29 @@ class Program:
     def _score(self, params, batch, key, values):
         return self.task(values).score(params, batch, key, train=False)
 
-    def _predict(self, params, batch, values, *, room):
-        config = numbers.join(self._static, values)
-        decode = build(DECODE, config["decode"], "decode")
-        return self.task(values).predict(
-            params,
-            batch,
-            beam=decode.beam,
-            length_penalty=decode.length_penalty,
-            room=room,
-        )
+    def _prefill(self, params, batch, values, *, beams, room):
+        return self.task(values).prefill(params, batch, beams=beams, room=room)
+
+    def _decode(
+        self, cache, rest, params, key, number_B, values, *, static, room, form
+    ):
+        config = numbers.join(json.loads(static), values)
+        method = build(DECODERS, config["decode"], "decode")
+        opening = form(cache, *rest)
+        key_B = jax.vmap(jax.random.fold_in, (None, 0))(key, number_B)
+        return self.task(values).decode(params, opening, key_B, method, room=room)
 
     def _compile(self, name: str, function: Callable, args: tuple, out, **options):
-        """`function`, compiled once for arguments of such shapes."""
+        """`function`, compiled once for arguments of such shapes.
+
+        `out` are the shardings of what it returns, or a function that gives them.
+        """
         leaves, structure = jax.tree.flatten(args)
         form = (name, structure, *((leaf.shape, leaf.dtype) for leaf in leaves))
         if form not in self._compiled:
             began = time.perf_counter()
-            jitted = jax.jit(function, out_shardings=out, **options)
+            where = out() if callable(out) else out
+            jitted = jax.jit(function, out_shardings=where, **options)
             self._compiled[form] = jitted.lower(*args).compile()
             self.compile_seconds += time.perf_counter() - began
         return self._compiled[form]

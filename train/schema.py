@@ -6,6 +6,7 @@ from core.registry import Block, Entry, Range
 from core.types import Number
 from data import PACKING, SOURCES, TOKENIZER
 from models import MODELS
+from models.decode import DECODERS
 from optim import OPTIM, RULES, SCHEDULES
 from tasks import TASKS
 from train.checkpoints import CHECKPOINT
@@ -29,14 +30,6 @@ class Evaluate(NamedTuple):
     """How often validation is scored; 0 is at the end only."""
 
     every_steps: int = 0
-
-
-class Decode(NamedTuple):
-    """How text is produced: the config block `decode`."""
-
-    beam: int = 4
-    length_penalty: Number = 0.6
-    batch_size: int = 64  # sources at once
 
 
 def check_run(
@@ -75,12 +68,6 @@ RUN = Entry(
     check_run,
 )
 EVALUATE = Entry(Evaluate, "", {"every_steps": AMOUNT})
-DECODE = Entry(
-    Decode,
-    "Wu et al. 2016, https://arxiv.org/abs/1609.08144, section 7",
-    {"beam": COUNT, "length_penalty": AMOUNT, "batch_size": COUNT},
-)
-
 SCHEMA = {
     "": Block(RUN),
     "data": Block(SOURCES),
@@ -94,8 +81,9 @@ SCHEMA = {
     "guard": Block(GUARD),
     "checkpoint": Block(CHECKPOINT, given=("folder", "read_only")),
     "evaluate": Block(EVALUATE),
-    "decode": Block(DECODE),
+    "decode": Block(DECODERS),
 }
 
-# The blocks that shape the compiled programs; their floats are its inputs.
-PROGRAM = ("model", "task", "optim", "optim.rule", "optim.schedule", "guard", "decode")
+# The blocks that shape the compiled programs; their floats are its inputs. So are those
+# of `decode`, whose programs are apart.
+PROGRAM = ("model", "task", "optim", "optim.rule", "optim.schedule", "guard")

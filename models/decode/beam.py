@@ -7,6 +7,7 @@ so that one beam without length penalty is greedy search); and it stops by a bou
 by a count of finished texts.
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -14,8 +15,98 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from core.registry import Range
 from core.types import Number
-from models.decode.score import Extend, Found, normalized
+from models.decode.score import normalized
+from models.decode.terms import END, LIMITS, PAD, Extend, Found, Limits, Opening
+
+RANGES = {
+    **LIMITS,
+    "beam": Range("[1, inf)"),
+    "num_best": Range("[1, inf)"),
+    "length_penalty": Range("[0, inf)"),
+}
+
+
+def check(*, beam: int = 4, num_best: int = 1, **_) -> None:
+    """Raises ValueError unless the beam holds as many texts as are wanted."""
+    if num_best > beam:
+        raise ValueError(
+            f"decode.num_best={num_best} must be at most decode.beam, which is {beam}."
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Beam(Limits):
+    """The `num_best` best texts of each row, best first, of those that `beam` finds.
+
+    Where fewer have ended in time, the best that have not follow them. The score is
+    log p / ((5 + length) / 6)^length_penalty. The cache needs `reorder(index_BL)`.
+    """
+
+    beam: int = 4
+    num_best: int = 1
+    length_penalty: Number = 0.6
+
+    @property
+    def beams(self) -> int:
+        """See `Method`."""
+        return self.beam
+
+    def search(
+        self, extend: Extend, opening: Opening, key_B: Any, *, room: int
+    ) -> tuple[Found, Any]:
+        """See `Method`."""
+        del key_B  # nothing is drawn
+        T, length_penalty = room, self.length_penalty
+
+        def step(state: State) -> State:
+            logit_BLV, cache = extend(state.last_BL, state.cache)
+            ending_BL, going_BL, parent_BL, token_BL = _candidates(
+                logit_BLV, state.logp_BL
+            )
+            ended = _collect(state, ending_BL, length_penalty)
+            token_BLT = jnp.take_along_axis(
+                state.token_BLT, parent_BL[:, :, None], axis=1
+            )
+            return State(
+                place=state.place + 1,
+                token_BLT=jax.lax.dynamic_update_slice_in_dim(
+                    token_BLT, token_BL[:, :, None], state.place, axis=2
+                ),
+                last_BL=token_BL,
+                logp_BL=going_BL,
+                ended=ended,
+                cache=cache.reorder(parent_BL),
+            )
+
+        def more(state: State) -> Bool[Array, ""]:
+            # log p only falls, so the most a text may still reach is what it has,
+            # divided by the largest divisor ahead: the last one, or the next if the
+            # penalty is negative.
+            logp_B = state.logp_BL.max(1)
+            reach_B = jnp.maximum(
+                normalized(logp_B, jnp.int32(T), length_penalty),
+                normalized(logp_B, state.place + 1, length_penalty),
+            )
+            return (state.place < T) & (reach_B > state.ended.score_BR.min(1)).any()
+
+        last = jax.lax.while_loop(more, step, self._first(opening, T))
+        return _fill(last, length_penalty), last.cache
+
+    def _first(self, opening: Opening, T: int) -> "State":
+        B, L, R = len(opening.first_B), self.beam, self.num_best
+        return State(
+            place=jnp.int32(0),
+            token_BLT=jnp.full((B, L, T), PAD, jnp.int32),
+            last_BL=jnp.broadcast_to(opening.first_B[:, None], (B, L)),
+            # All start alike, so only one of them counts at first.
+            logp_BL=jnp.tile(jnp.where(jnp.arange(L) == 0, 0.0, -jnp.inf), (B, 1)),
+            ended=Found(
+                jnp.full((B, R, T), PAD, jnp.int32), jnp.full((B, R), -jnp.inf)
+            ),
+            cache=opening.cache,
+        )
 
 
 class State(NamedTuple):
@@ -32,80 +123,20 @@ class State(NamedTuple):
     cache: Any
 
 
-def search(
-    extend: Extend,
-    cache: Any,
-    *,
-    batch_size: int,
-    max_length: int,
-    beam: int,
-    num_best: int,
-    length_penalty: Number,
-    start: int,
-    end: int,
-) -> Found:
-    """The `num_best` best texts of each row.
-
-    Where fewer have ended in time, the best that have not follow them. `cache` needs a
-    method `reorder(index_BL)`.
-    """
-    B, L, R, T = batch_size, beam, num_best, max_length
-
-    def step(state: State) -> State:
-        logit_BLV, cache = extend(state.last_BL, state.cache)
-        ending_BL, going_BL, parent_BL, token_BL = _candidates(
-            logit_BLV, state.logp_BL, end
-        )
-        ended = _collect(state, ending_BL, length_penalty, end)
-        token_BLT = jnp.take_along_axis(state.token_BLT, parent_BL[:, :, None], axis=1)
-        return State(
-            place=state.place + 1,
-            token_BLT=jax.lax.dynamic_update_slice_in_dim(
-                token_BLT, token_BL[:, :, None], state.place, axis=2
-            ),
-            last_BL=token_BL,
-            logp_BL=going_BL,
-            ended=ended,
-            cache=cache.reorder(parent_BL),
-        )
-
-    def more(state: State) -> Bool[Array, ""]:
-        # log p only falls, so the most a text may still reach is what it has, divided
-        # by the largest divisor ahead: the last one, or the next if the penalty is
-        # negative.
-        logp_B = state.logp_BL.max(1)
-        reach_B = jnp.maximum(
-            normalized(logp_B, jnp.int32(T), length_penalty),
-            normalized(logp_B, state.place + 1, length_penalty),
-        )
-        return (state.place < T) & (reach_B > state.ended.score_BR.min(1)).any()
-
-    first = State(
-        place=jnp.int32(0),
-        token_BLT=jnp.zeros((B, L, T), jnp.int32),
-        last_BL=jnp.full((B, L), start, jnp.int32),
-        # All start alike, so only one of them counts at first.
-        logp_BL=jnp.tile(jnp.where(jnp.arange(L) == 0, 0.0, -jnp.inf), (B, 1)),
-        ended=Found(jnp.zeros((B, R, T), jnp.int32), jnp.full((B, R), -jnp.inf)),
-        cache=cache,
-    )
-    return _fill(jax.lax.while_loop(more, step, first), length_penalty)
-
-
-def _candidates(logit_BLV, logp_BL, end):
+def _candidates(logit_BLV, logp_BL):
     """log p of each text if it ends here (-inf where it may not), and of the L best
     that go on, with their parents and tokens.
     """
     base_BL = logp_BL - jax.nn.logsumexp(logit_BLV, axis=-1)
-    ending_BL = base_BL + logit_BLV[:, :, end]
-    going_BL, parent_BL, token_BL = _going(logit_BLV, base_BL, end)
+    ending_BL = base_BL + logit_BLV[:, :, END]
+    going_BL, parent_BL, token_BL = _going(logit_BLV, base_BL)
     both = jnp.concatenate([ending_BL, going_BL], axis=1)
     worst_B1 = jnp.sort(both, axis=1)[:, -ending_BL.shape[1], None]
     ending_BL = jnp.where(ending_BL >= worst_B1, ending_BL, -jnp.inf)
     return ending_BL, going_BL, parent_BL, token_BL
 
 
-def _going(logit_BLV, base_BL, end):
+def _going(logit_BLV, base_BL):
     """The L best of base + logit over all tokens but the end; their parents and tokens.
 
     The vocabulary is cut into G groups of S tokens. The L best tokens lie in the L
@@ -114,7 +145,7 @@ def _going(logit_BLV, base_BL, end):
     B, L, V = logit_BLV.shape
     S = max(size for size in range(1, 2 * math.isqrt(V) + 1) if V % size == 0)
     G = V // S
-    open_V = jnp.arange(V) != end
+    open_V = jnp.arange(V) != END
     most_BLG = jnp.where(open_V[None, None], logit_BLV, -jnp.inf)
     most_BLG = most_BLG.reshape(B, L, G, S).max(-1) + base_BL[..., None]
     group_BL = jax.lax.top_k(most_BLG.reshape(B, L * G), L)[1]
@@ -124,19 +155,19 @@ def _going(logit_BLV, base_BL, end):
     token_BLS = group_BL[..., None] * S + jnp.arange(S)[None, None]
     score_BLS = logit_BLV[row_B11, parent_BL[..., None], token_BLS]
     score_BLS += jnp.take_along_axis(base_BL, parent_BL, axis=1)[..., None]
-    score_BLS = jnp.where(token_BLS == end, -jnp.inf, score_BLS)
+    score_BLS = jnp.where(token_BLS == END, -jnp.inf, score_BLS)
     going_BL, index_BL = jax.lax.top_k(score_BLS.reshape(B, L * S), L)
     parent_BL = jnp.take_along_axis(parent_BL, index_BL // S, axis=1)
     token_BL = jnp.take_along_axis(token_BLS.reshape(B, L * S), index_BL, axis=1)
     return going_BL, parent_BL, token_BL
 
 
-def _collect(state: State, ending_BL, length_penalty, end) -> Found:
+def _collect(state: State, ending_BL, length_penalty) -> Found:
     """The best of what had ended and of what ends now."""
     R = state.ended.score_BR.shape[1]
     now_BL = normalized(ending_BL, state.place + 1, length_penalty)
     now_BLT = jax.lax.dynamic_update_slice_in_dim(
-        state.token_BLT, jnp.full_like(state.last_BL, end)[:, :, None], state.place, 2
+        state.token_BLT, jnp.full_like(state.last_BL, END)[:, :, None], state.place, 2
     )
     score = jnp.concatenate([state.ended.score_BR, now_BL], axis=1)
     token = jnp.concatenate([state.ended.token_BRT, now_BLT], axis=1)

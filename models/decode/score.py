@@ -4,21 +4,9 @@ Source: Wu et al. 2016 (GNMT), https://arxiv.org/abs/1609.08144, equation 14, wi
 its coverage term.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 from jaxtyping import Array, Float, Int
 
 from core.types import Number
-
-Extend = Callable[[Array, Any], tuple[Array, Any]]
-
-
-class Found(NamedTuple):
-    """What a search returns: texts, best first, and their scores."""
-
-    token_BRT: Int[Array, "B R T"]
-    score_BR: Float[Array, "B R"]
 
 
 def normalized(
