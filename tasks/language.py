@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import PRNGKeyArray, PyTree
 
@@ -13,6 +14,8 @@ from core.mean import Mean
 from core.task import Batch
 from core.types import Number
 from models import flops
+from models.decode.terms import Found, Method, Opening
+from tasks import generation
 from tasks.forward import scores_of
 from tasks.metrics import Scores, Tokenizer, compared
 
@@ -70,6 +73,30 @@ class Language:
         """Operations of one forward pass over a batch of such a shape, `params` too."""
         B, L = batch["input_BL"].shape
         return flops.forward(params, self.model.settings, B=B, L=L)
+
+    def ask(
+        self, texts: Sequence[Sequence[int]], *, max_tokens: int
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """See `tasks/generation.py`."""
+        return generation.prompts(
+            self.model, texts, max_tokens=max_tokens, prefix=self.model.prefix
+        )
+
+    def prefill(
+        self, params: PyTree, batch: Batch, *, beams: int, room: int
+    ) -> Opening:
+        """The prompts read, all but the last token of each."""
+        token_BP, first_B = batch["prompt_BP"], batch["first_B"]
+        given = token_BP, batch["prompt_segment_BP"]
+        cache = generation.start(self.model, params, *given, beams=beams, room=room)
+        said = jnp.concatenate([token_BP, first_B[:, None]], axis=1)
+        return Opening(cache, first_B, said)
+
+    def decode(
+        self, params: PyTree, opening: Opening, key_B: Any, method: Method, *, room: int
+    ) -> tuple[Found, Any]:
+        """See `tasks/generation.py`."""
+        return generation.search(self.model, params, opening, key_B, method, room=room)
 
     def evaluate(
         self,
