@@ -31,9 +31,11 @@ def split(config: Config, blocks: Mapping[str, Block], whole: str) -> Values:
     values = {}
     for where, block in blocks.items():
         part = at(config, where)
-        ranges = block.entry(part, where).ranges
+        ranges, takes = block.entry(part, where).ranges, block.options(part, where)
         for key, value in part.items():
             name = f"{where}.{key}"
+            if key in takes and takes[key].annotation is float:
+                continue  # it shapes the program, like an int
             if type(value) is float:
                 if key not in ranges or value != ranges[key].neutral:
                     values[name] = np.asarray(value, np.float32)

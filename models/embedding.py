@@ -1,7 +1,8 @@
 """From tokens to features and back: tables, positions, the readout.
 
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, sections 3.4 and 3.5;
-muP's readout: Yang et al. 2022, https://arxiv.org/abs/2203.03466, table 8.
+muP's readout: Yang et al. 2022, https://arxiv.org/abs/2203.03466, table 8 and, for its
+zeros at initialisation, appendix D.2.
 """
 
 import math
@@ -34,7 +35,8 @@ class Embedding(nn.Module):
         std = {"scaled": s.width**-0.5, "plain": SMALL, "unit": 1.0}[s.embed]
         self.embed = self.param("embed", nn.initializers.normal(std), shape)
         if not s.tied:
-            std = s.base_width**-0.5 if s.parametrization == "mup" else s.width**-0.5
+            zero = s.parametrization == "mup" or s.initialization == "zero"
+            std = 0.0 if zero else s.width**-0.5
             self.unembed = self.param("unembed", nn.initializers.normal(std), shape)
         if s.readout_bias:
             self.readout_bias = self.param(

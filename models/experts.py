@@ -127,7 +127,9 @@ def balance(
     """
     E = score_BLE.shape[-1]
     num_real = jnp.maximum(real_BL.sum(), 1)
-    hits_BLE = (expert_BLk[..., None] == jnp.arange(E)).any(2) & real_BL[..., None]
+    hits_BLE = (expert_BLk[..., None] == jnp.arange(E)[None, None, None]).any(
+        2
+    ) & real_BL[..., None]
     f_E = hits_BLE.sum((0, 1)) / (num_real * expert_BLk.shape[-1])
     p_BLE = jax.nn.softmax(score_BLE) * real_BL[..., None]
     return E * (f_E * p_BLE.sum((0, 1)) / num_real).sum()

@@ -1,9 +1,10 @@
 """Optimizers. A new rule is a function in a file here and a line in RULES."""
 
 import math
+from collections.abc import Callable
 
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from core.numbers import off
 from core.registry import Entry, Range, build
@@ -32,6 +33,8 @@ RULES = {
         {"b1": BETA, "b2": BETA, "eps": EPS},
     ),
 }
+
+RAW = ("gradient_descent", "sgd")  # their updates are as large as the gradient
 
 PEAK = Range("(0, inf)")
 STEPS = Range("[0, 2147483647]")
@@ -87,6 +90,7 @@ def make(
     rule: Config,
     schedule: Config,
     num_steps: int | Array,
+    factors: Callable[..., PyTree] | None = None,
 ) -> tuple[optax.GradientTransformationExtraArgs, optax.Schedule]:
     """The `optim` block of a config, as a chain. Read downwards, it is the update:
 
@@ -94,6 +98,7 @@ def make(
     g <- g + l2 w                       l2       (kernels only, as l1 and decay)
     g <- g + l1 sign(w)                 l1
     u <- rule(g)                        rule
+    u <- factor u                       factor   (each tensor its own, if it has one)
     u <- u + decay w                    decay
     w <- w - rate(step) u               rate
 
@@ -101,6 +106,8 @@ def make(
     Hutter's own, which the peak does not scale, give decay / peak. What is clipped is
     the gradient of the objective alone.
     A number that is concretely neutral has no link; a traced one always has.
+    `factors(params, raw=...)` gives those of a parametrization such as muP; decay does
+    not feel them, as is usual there.
     `update` takes the global `step` beside the parameters, and other extra arguments.
     """
     rate = build(SCHEDULES, schedule, "optim.schedule", num_steps=num_steps)
@@ -109,6 +116,11 @@ def make(
         *_link("l2", links.add_weights, l2, neutral=0.0),
         *_link("l1", links.add_signs, l1, neutral=0.0),
         ("rule", build(RULES, rule, "optim.rule")),
+        *(
+            [("factor", links.scale_each(factors, raw=rule["name"] in RAW))]
+            if factors is not None
+            else []
+        ),
         *_link("decay", links.add_weights, decay, neutral=0.0),
         ("rate", links.scale_by_rate(rate)),
     )

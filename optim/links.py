@@ -1,8 +1,11 @@
 """Links of the chain beside the rule: clipping, penalties, the rate."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 
 from core.trees import assign
 from core.types import Number
@@ -53,6 +56,18 @@ def add_signs(share: Number) -> optax.GradientTransformation:
         return jax.tree.map(lambda u, w: u + share * jnp.sign(w), updates, params)
 
     return optax.masked(optax.stateless(add), DECAYED)
+
+
+def scale_each(
+    factors: Callable[..., PyTree], *, raw: bool
+) -> optax.GradientTransformation:
+    """u <- factor u, a factor for each tensor."""
+
+    def scale(updates, params):
+        each = factors(params, raw=raw)
+        return jax.tree.map(lambda u, factor: factor * u, updates, each)
+
+    return optax.stateless(scale)
 
 
 def scale_by_rate(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:

@@ -21,7 +21,7 @@ from core.registry import build
 from core.task import Batch, Task
 from core.types import Config
 from data import cache
-from models import MODELS
+from models import MODELS, parametrization
 from models.decode import DECODERS
 from optim import OPTIM
 from tasks import TASKS
@@ -188,12 +188,21 @@ class Program:
     def task(self, values: Values) -> Task:
         """The task of this config; traced where the values are."""
         config = numbers.join(self._static, jax.tree.map(jnp.asarray, values))
-        model = build(MODELS, config["model"], "model", vocab=self._vocab)
-        return build(TASKS, config["task"], "task", model=model)
+        return build(TASKS, config["task"], "task", model=self._model(values))
+
+    def _model(self, values: Values):
+        config = numbers.join(self._static, jax.tree.map(jnp.asarray, values))
+        return build(MODELS, config["model"], "model", vocab=self._vocab)
 
     def _tx(self, values: Values):
         config = numbers.join(self._static, values)
-        return build(OPTIM, config["optim"], "optim", num_steps=values["num_steps"])
+        return build(
+            OPTIM,
+            config["optim"],
+            "optim",
+            num_steps=values["num_steps"],
+            factors=parametrization.rates(self._model(values)),
+        )
 
     def _init(self, values, key):
         return steps.start(self.task(values), self._tx(values)[0], key)

@@ -75,7 +75,7 @@ SCHEMA = {
     "packing": Block(PACKING),
     "model": Block(MODELS, given=("vocab", "parent", "name")),
     "task": Block(TASKS, given=("model",)),
-    "optim": Block(OPTIM, given=("num_steps",)),
+    "optim": Block(OPTIM, given=("num_steps", "factors")),
     "optim.rule": Block(RULES),
     "optim.schedule": Block(SCHEDULES, given=("num_steps",)),
     "guard": Block(GUARD),
