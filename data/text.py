@@ -97,7 +97,6 @@ class Text:
         for split in reversed(SPLITS):
             if split in self.shares:
                 begin = self._cut(train, end - round(self.shares[split] * total))
-                begin = min(begin, end)
                 whole[split], end = _between(train, begin, end), begin
         whole["train"] = _between(train, 0, end)
         return whole

@@ -15,7 +15,9 @@ from data.packing.stream import cut
 from data.ragged import Ragged
 from data.tokenizer import train
 
-DOCUMENTS = strategies.lists(strategies.text("ab ä€\n", max_size=20), min_size=1)
+DOCUMENTS = strategies.lists(
+    strategies.text("ab ä€\n", max_size=20), min_size=1, max_size=8
+)
 
 
 @pytest.mark.parametrize("kind", ["byte", "bpe"])

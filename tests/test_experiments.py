@@ -1,6 +1,7 @@
 """experiments/: what holds for every file. A new one is tested by being there."""
 
 import json
+import math
 import os
 import pathlib
 
@@ -13,7 +14,7 @@ from core.overrides import resolve
 from core.trees import name_of
 from launch import load
 from optim.links import DECAYED
-from tasks.translation import INPUTS
+from tasks import translation
 from tests.runs import tiny
 from train import mesh as meshes
 from train import run
@@ -29,6 +30,10 @@ NAMES = sorted(
     for path in (ROOT / "experiments").glob("*.py")
     if "def get_config" in path.read_text()
 )
+ARRAYS = {
+    "pairs": translation.INPUTS,
+    "stream": ("input_BL", "target_BL", "segment_BL"),
+}
 CASES = [(name, options) for name in NAMES for options in ("", ":tiny")]
 
 
@@ -55,7 +60,7 @@ def test_a_config_is_whole_and_its_shapes_fit(name, options):
     vocab = config["tokenizer"]["vocab"]
     mesh = meshes.make_mesh()
     program, values = program_of(config, num_steps=5_000, vocab=vocab, mesh=mesh)
-    row = {key: np.ones((4, 16), np.int32) for key in INPUTS}
+    row = {key: np.ones((4, 16), np.int32) for key in ARRAYS[config["packing"]["name"]]}
     assert "loss" in program.score_names(values, row)
 
 
@@ -77,9 +82,27 @@ def test_what_is_decided_of_each_parameter_is_as_it_was(name, golden):
     assert text == golden(f"{name}_tiny_parameters.txt", text)
 
 
+def losses_of(folder):
+    return {str(line["step"]): line["loss"] for line in read_metrics(folder)}
+
+
 def test_the_first_losses_are_as_they_were(tmp_path, golden):
     """A change here is a change of results: tell it in CHANGELOG.md."""
     run.train(tiny(model__dropout=0.1, task__smoothing=0.1), str(tmp_path))
-    losses = {str(line["step"]): line["loss"] for line in read_metrics(tmp_path)}
+    losses = losses_of(tmp_path)
     before = json.loads(golden("localize_tiny.json", json.dumps(losses, indent=1)))
     assert losses == pytest.approx(before, rel=1e-5)
+
+
+def test_the_first_losses_of_a_text_are_as_they_were(tmp_path, golden):
+    """See above; and what is learned is the text, not its padding or its order."""
+    words = ["To be", "or not", "to be,", "that is", "the question:\n"]
+    bits = np.random.PCG64(0).random_raw(2_000)
+    (tmp_path / "text.txt").write_text(" ".join(words[n % 5] for n in bits.tolist()))
+    typed = {"data.folder": str(tmp_path), "data.train": "text.txt"}
+    config, _ = resolve(load("experiments/shakespeare.py:tiny"), typed, SCHEMA)
+    summary = run.train(config, str(tmp_path / "run"))
+    losses = losses_of(tmp_path / "run")
+    before = json.loads(golden("shakespeare_tiny.json", json.dumps(losses, indent=1)))
+    assert losses == pytest.approx(before, rel=1e-5)
+    assert summary["val_loss"] < losses["5"] < math.log(24)
