@@ -31,7 +31,7 @@ TEXTS = [[], [4, 5, 6], [8, 4, 7, 7, 5, 2, 6, 8], [6] * 19]
 @pytest.fixture(scope="module", params=["causal", "prefix"])
 def language(request):
     """A task over a model of large parameters, and these."""
-    words = dict(position="learned", max_length=40)
+    words = dict(position="learned", max_length=40, window=6)
     if request.param == "prefix":
         words = dict(position="rotary", prefix=True)
     task = Language(Decoder(**SIZES, **words))

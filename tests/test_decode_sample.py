@@ -12,7 +12,7 @@ from models.decode.terms import END, PAD, START, Opening
 
 V = 9
 # In the tests of distributions a text is one token long, so its end is no other.
-LOGIT_V = np.array([-1.0, 0.5, 2.0, 1.5, 0.0, -2.0, 1.0, 3.0, -0.5])
+LOGIT_V = np.array([-1.0, 2.2, 2.0, 1.5, 0.0, -2.0, 1.0, 3.0, -0.5])
 # No row's choice is near a border of a filter.
 FILTERS = [
     dict(),
@@ -21,7 +21,7 @@ FILTERS = [
     dict(top_p=0.7),
     dict(min_p=0.2),
     dict(repetition_penalty=1.8),
-    dict(temperature=2.0, top_k=6, top_p=0.8, min_p=0.3, repetition_penalty=1.3),
+    dict(temperature=2.0, top_k=6, top_p=0.8, min_p=0.7, repetition_penalty=1.3),
 ]
 
 
