@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
-# Named columns of text. Translation reads `source` and `target`.
+# Named columns of text: `source` and `target` of pairs, `text` of documents.
 Record = dict[str, str]
 
 

@@ -33,7 +33,7 @@ def get_config(text: str = "") -> ConfigDict:
 
     c.data = dict(name="text", folder="shakespeare", train="tinyshakespeare.txt")
     c.data.update(validation_share=0.05, test_share=0.05)
-    c.tokenizer = dict(kind="char", vocab=256)
+    c.tokenizer = dict(kind="char", vocab=260)  # at most; so `kind=byte` fits, too
     c.packing = dict(name="stream", length=48)
 
     c.task = dict(name="language", smoothing=0.0)
