@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from core.numbers import off
 from core.types import Number
@@ -32,6 +32,16 @@ class Drop(NamedTuple):
     def __call__(self, x: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
         """Of the whole array."""
         return _drop(x, self.seed_2, self.keep)
+
+    def of_part(
+        self, x: Float[Array, "*axes"], strides: tuple[int, ...], first: Int[Array, ""]
+    ) -> Float[Array, "*axes"]:
+        """Of a part, the first of whose elements is number `first` of the whole.
+
+        Along an axis of the part numbers grow by that axis's stride in the whole.
+        """
+        bits = _hash(self.seed_2, x.shape, strides, first.astype(jnp.uint32))
+        return jnp.where(_kept(bits, self.keep), x * (1 / self.keep).astype(x.dtype), 0)
 
 
 class Dropout(nn.Module):
@@ -78,26 +88,33 @@ def mask(
 def _mask(
     seed_2: UInt32[Array, "2"], keep: Number, shape: tuple[int, ...]
 ) -> Bool[Array, "*shape"]:
+    strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    return _kept(_hash(seed_2, shape, strides, jnp.uint32(0)), keep)
+
+
+def _kept(bits: UInt32[Array, "*shape"], keep: Number) -> Bool[Array, "*shape"]:
     threshold = jnp.round(keep * 2**BITS).astype(jnp.int32)
-    return (_hash(seed_2, shape) >> (32 - BITS)).astype(jnp.int32) < threshold
+    return (bits >> (32 - BITS)).astype(jnp.int32) < threshold
 
 
 def _hash(
-    seed_2: UInt32[Array, "2"], shape: tuple[int, ...]
+    seed_2: UInt32[Array, "2"],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    offset: UInt32[Array, ""],
 ) -> UInt32[Array, "*shape"]:
-    """32 mixed bits an element; the second word goes in half way.
+    """32 mixed bits an element of its number; the second word goes in half way.
 
     (If both words were only added to the counter, two keys would give shifted or
     permuted copies of one mask. Both are mixed first, for a flip of the highest bit of
     the second alone would go through the last multiplications almost unmixed.)
     """
     first, second = _mixed(seed_2[0]), _mixed(seed_2[1])
-    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     index = sum(
         jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
         for axis, stride in enumerate(strides)
     )
-    bits = index * jnp.uint32(0x9E3779B9) + first
+    bits = (index + offset) * jnp.uint32(0x9E3779B9) + first
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
     bits = ((bits ^ (bits >> 13)) ^ second) * jnp.uint32(0xC2B2AE35)
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA6B)
