@@ -1,7 +1,7 @@
 """Rows cut into blocks, and which pairs of blocks have anything to see.
 
-Letters beyond STYLE.md's: `R` heads of a group; `Q` queries of a block, `C` keys of one;
-`I` and `J` blocks of queries and keys.
+Letters beyond STYLE.md's: `R` heads of a group; `Q` queries of a block, `C` keys of
+one; `I` and `J` blocks of queries and keys.
 """
 
 import dataclasses
@@ -137,3 +137,15 @@ def needed_IJ(rule: Rule, queries: Block, keys: Block) -> Bool[Array, "I J"]:
             past_IJB = past_IJB | keys.prefix_BQ.any(-1)[None]
         near_IJB = near_IJB & past_IJB
     return (common_IJB & near_IJB).any(-1)
+
+
+def visible(rule: Rule, block: Block, other: Block) -> Bool[Array, "B Q C"]:
+    """True where a query of a block may look at a key of another."""
+    return Mask(
+        block.segment_BQ,
+        block.place_BQ,
+        other.segment_BQ,
+        other.place_BQ,
+        other.prefix_BQ,
+        rule,
+    ).visible()

@@ -5,8 +5,8 @@ https://arxiv.org/abs/2307.08691, algorithms 1 and 2. It departs from them in th
 of blocks in which no query may see a key are skipped at run time, whatever the reason:
 order, window, another text, padding.
 
-Letters beyond STYLE.md's: `R` heads of a group; `Q` queries of a block, `C` keys of one;
-`I` and `J` blocks of queries and keys.
+Letters beyond STYLE.md's: `R` heads of a group; `Q` queries of a block, `C` keys of
+one; `I` and `J` blocks of queries and keys.
 """
 
 import functools
@@ -15,15 +15,31 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from core.numbers import off
 from core.types import Number
 from models.attend.bias import Bias
-from models.attend.blocks import Block, Sizes, blocks_of, cut_keys, cut_queries, join_keys, join_queries, needed_IJ
-from models.attend.mask import Mask
+from models.attend.blocks import (
+    Block,
+    Sizes,
+    blocks_of,
+    cut_keys,
+    cut_queries,
+    join_keys,
+    join_queries,
+    needed_IJ,
+    visible,
+)
+from models.attend.mask import Mask, Rule
 from models.attend.plain import capped
 from models.dropout import Drop
+
+# Scores at a time: on a CPU as many as its caches hold, elsewhere so many that
+# starting a step costs nothing beside it.
+NUM_SCORES = {"cpu": 2**20}
+NUM_SCORES_ELSEWHERE = 2**24
+SMALLEST, LARGEST = 64, 512
 
 
 class Extras(NamedTuple):
@@ -31,7 +47,6 @@ class Extras(NamedTuple):
 
     bias: Bias | None
     softcap: Number | None
-    drop: Drop | None
 
 
 def attend(
@@ -43,139 +58,121 @@ def attend(
     bias: Bias | None = None,
     softcap: Number = math.inf,
     drop: Drop | None = None,
-    block: int = 256,
+    block: int = 0,
 ) -> Float[Array, "B L H K"]:
-    """As `models/attend/plain.py`, of which it holds `block` x `block` scores a head."""
-    _, L, H, _ = query_BLHK.shape
+    """As `models/attend/plain.py`, with `block` x `block` scores a head at a time.
+
+    0 is a size that suits the device.
+    """
+    B, L, H, _ = query_BLHK.shape
+    block = block or block_size(B * H, jax.default_backend())
     M = key_BMGK.shape[1]
     sizes = Sizes(L, M, H, min(block, L), min(block, M))
-    extras = Extras(bias, None if off(softcap, math.inf) else softcap, drop)
-    return _attend(sizes, query_BLHK, key_BMGK, value_BMGK, extras, mask)
+    extras = Extras(bias, None if off(softcap, math.inf) else softcap)
+    return _attend(sizes, query_BLHK, key_BMGK, value_BMGK, extras, drop, mask)
+
+
+def block_size(num_heads: int, platform: str) -> int:
+    """The side of a block, for so many heads of all rows.
+
+    >>> block_size(64, "cpu"), block_size(64, "tpu")
+    (128, 512)
+    """
+    num_scores = NUM_SCORES.get(platform, NUM_SCORES_ELSEWHERE)
+    side = 2 ** int(math.log2(num_scores / num_heads) / 2)
+    return min(max(side, SMALLEST), LARGEST)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(sizes: Sizes, query, key, value, extras: Extras, mask: Mask):
-    return _forward(sizes, query, key, value, extras, mask)[0]
+def _attend(sizes, query_BLHK, key_BMGK, value_BMGK, extras, drop, mask):
+    return _forward(sizes, query_BLHK, key_BMGK, value_BMGK, extras, drop, mask)[0]
 
 
-def _attend_forward(sizes, query, key, value, extras, mask):
-    out, logsum = _forward(sizes, query, key, value, extras, mask)
-    return out, (query, key, value, extras, mask, out, logsum)
+def _attend_forward(sizes, query_BLHK, key_BMGK, value_BMGK, extras, drop, mask):
+    given = query_BLHK, key_BMGK, value_BMGK, extras, drop, mask
+    out_BLHK, logsum_IBGRQ = _forward(sizes, *given)
+    return out_BLHK, (given, out_BLHK, logsum_IBGRQ)
 
 
-def _forward(sizes: Sizes, query_BLHK, key_BMGK, value_BMGK, extras, mask):
-    """The result, and of each query the logarithm of its sum, in blocks."""
-    G = key_BMGK.shape[2]
-    query = cut_queries(sizes, query_BLHK, G)
-    key, value = cut_keys(sizes, key_BMGK), cut_keys(sizes, value_BMGK)
+def _forward(sizes: Sizes, query_BLHK, key_BMGK, value_BMGK, extras, drop, mask):
+    """The result, and the logarithm of each query's sum, by blocks."""
     queries, keys = blocks_of(sizes, mask)
+    query_IBGRQK = cut_queries(sizes, query_BLHK, key_BMGK.shape[2])
+    memory = cut_keys(sizes, key_BMGK), cut_keys(sizes, value_BMGK), keys
+
+    def of_block(parts):
+        query_BGRQK, block, needed_J = parts
+        pairs = Pairs(sizes, mask.rule, extras, drop, query_BGRQK, block)
+
+        def add(sums, parts):
+            needed, (key_BGCK, value_BGCK, other) = parts
+            more = functools.partial(pairs.add, key_BGCK, value_BGCK, other)
+            return jax.lax.cond(needed, more, lambda same: same, sums), None
+
+        none_BGRQ = jnp.zeros(query_BGRQK.shape[:-1], jnp.float32)
+        start = (
+            jnp.zeros(query_BGRQK.shape, jnp.float32),
+            none_BGRQ - jnp.inf,
+            none_BGRQ,
+        )
+        sums, _ = jax.lax.scan(add, start, (needed_J, memory))
+        mixed_BGRQK, top_BGRQ, total_BGRQ = sums
+        sees_BGRQ = total_BGRQ > 0
+        total_BGRQ = jnp.where(sees_BGRQ, total_BGRQ, 1.0)
+        out_BGRQK = (mixed_BGRQK / total_BGRQ[..., None]).astype(query_BGRQK.dtype)
+        return out_BGRQK, jnp.where(sees_BGRQ, top_BGRQ, 0.0) + jnp.log(total_BGRQ)
+
     needed = needed_IJ(mask.rule, queries, keys)
-    B, _, R, Q, K = query.shape[1:]
-
-    def of_queries(query_BGRQK, block, needed_J):
-        def add(carried, parts):
-            key_BGCK, value_BGCK, other, needed = parts
-
-            def more(carried):
-                acc, top, total = carried
-                score = _scores(query_BGRQK, key_BGCK, extras, block, other)
-                visible = _visible(mask, block, other)
-                score = jnp.where(visible, score, -jnp.inf)
-                new_top = jnp.maximum(top, score.max(-1))
-                safe_top = jnp.where(new_top == -jnp.inf, 0.0, new_top)
-                weight = jnp.exp(score - safe_top[..., None])
-                shrink = jnp.exp(top - safe_top)
-                total = total * shrink + weight.sum(-1)
-                weight = _dropped(weight, sizes, extras.drop, block, other)
-                product = jnp.einsum(
-                    "BGRQC,BGCK->BGRQK",
-                    weight.astype(value_BGCK.dtype),
-                    value_BGCK,
-                    preferred_element_type=jnp.float32,
-                )
-                return acc * shrink[..., None] + product, new_top, total
-
-            return jax.lax.cond(needed, more, lambda same: same, carried), None
-
-        empty = jnp.zeros((B, G, R, Q), jnp.float32)
-        start = (jnp.zeros((B, G, R, Q, K), jnp.float32), empty - jnp.inf, empty)
-        (acc, top, total), _ = jax.lax.scan(add, start, (key, value, keys, needed_J))
-        seen = total > 0
-        total = jnp.where(seen, total, 1.0)
-        out = (acc / total[..., None]).astype(query_BGRQK.dtype)
-        return out, jnp.where(seen, top, 0.0) + jnp.log(total)
-
-    out, logsum = jax.lax.map(lambda of: of_queries(*of), (query, queries, needed))
+    out, logsum = jax.lax.map(of_block, (query_IBGRQK, queries, needed))
     return join_queries(sizes, out), logsum
 
 
 def _attend_backward(sizes: Sizes, residuals, grad_BLHK):
-    query_BLHK, key_BMGK, value_BMGK, extras, mask, out_BLHK, logsum = residuals
-    G = key_BMGK.shape[2]
-    query, grad = cut_queries(sizes, query_BLHK, G), cut_queries(sizes, grad_BLHK, G)
-    delta_BLH1 = (out_BLHK.astype(jnp.float32) * grad_BLHK).sum(-1, keepdims=True)
-    delta = cut_queries(sizes, delta_BLH1, G)
-    key, value = cut_keys(sizes, key_BMGK), cut_keys(sizes, value_BMGK)
+    given, out_BLHK, logsum_IBGRQ = residuals
+    query_BLHK, key_BMGK, value_BMGK, extras, drop, mask = given
     queries, keys = blocks_of(sizes, mask)
+    memory = cut_keys(sizes, key_BMGK), cut_keys(sizes, value_BMGK), keys
+    delta_BLH1 = jnp.einsum(
+        "BLHK,BLHK->BLH", out_BLHK, grad_BLHK, preferred_element_type=jnp.float32
+    )[..., None]
+    of_queries = [
+        cut_queries(sizes, x, key_BMGK.shape[2])
+        for x in (query_BLHK, grad_BLHK, delta_BLH1)
+    ]
+
+    def of_block(sums, parts):
+        query_BGRQK, *given, block, needed_J = parts
+        pairs = Pairs(sizes, mask.rule, extras, drop, query_BGRQK, block)
+
+        def add(sums, parts):
+            needed, number, others = parts
+            more = functools.partial(pairs.gradients, *others, *given)
+            none = functools.partial(jax.tree.map, _zeros, jax.eval_shape(more))
+            found = jax.lax.cond(needed, more, none)
+            return (
+                sums[0] + found[0],
+                sums[1].at[number].add(found[1]),
+                sums[2].at[number].add(found[2]),
+                jax.tree.map(jnp.add, sums[3], found[3]),
+            ), None
+
+        numbers = jnp.arange(len(needed_J))
+        start = (_zeros(query_BGRQK), *sums)
+        sums, _ = jax.lax.scan(add, start, (needed_J, numbers, memory))
+        return sums[1:], sums[0].astype(query_BGRQK.dtype)
+
     needed = needed_IJ(mask.rule, queries, keys)
-
-    def of_queries(sums, parts):
-        query_BGRQK, grad_BGRQK, delta_BGRQ1, logsum_BGRQ, block, needed_J = parts
-
-        def add(carried, parts):
-            key_BGCK, value_BGCK, other, needed, number = parts
-
-            def more():
-                score, pull = jax.vjp(
-                    lambda *of: _scores(of[0], of[1], extras._replace(bias=of[2]),
-                                        block, other),
-                    query_BGRQK, key_BGCK, extras.bias,
-                )
-                visible = _visible(mask, block, other)
-                weight = jnp.exp(score - logsum_BGRQ[..., None])
-                weight = jnp.where(visible, weight, 0.0)
-                dropped = _dropped(weight, sizes, extras.drop, block, other)
-                value_grad = jnp.einsum(
-                    "BGRQC,BGRQK->BGCK", dropped.astype(grad_BGRQK.dtype), grad_BGRQK,
-                    preferred_element_type=jnp.float32,
-                )
-                weight_grad = jnp.einsum(
-                    "BGRQK,BGCK->BGRQC", grad_BGRQK, value_BGCK,
-                    preferred_element_type=jnp.float32,
-                )
-                weight_grad = _dropped(weight_grad, sizes, extras.drop, block, other)
-                of_query, of_key, of_bias = pull(weight * (weight_grad - delta_BGRQ1))
-                return _float32((of_query, of_key, value_grad, of_bias))
-
-            found = jax.lax.cond(
-                needed, more, lambda: jax.tree.map(
-                    lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(more)
-                )
-            )
-            query_grad, key_grad, value_grad, bias_grad = carried
-            carried = (
-                query_grad + found[0],
-                key_grad.at[number].add(found[1]),
-                value_grad.at[number].add(found[2]),
-                jax.tree.map(jnp.add, bias_grad, found[3]),
-            )
-            return carried, None
-
-        numbers = jnp.arange(len(key))
-        start = (jnp.zeros(query_BGRQK.shape, jnp.float32), *sums)
-        carried, _ = jax.lax.scan(add, start, (key, value, keys, needed_J, numbers))
-        return carried[1:], carried[0].astype(query_BGRQK.dtype)
-
-    zeros = _float32(jax.tree.map(jnp.zeros_like, (key, value, extras.bias)))
-    parts = (query, grad, delta, logsum, queries, needed)
-    (key_grad, value_grad, bias_grad), query_grad = jax.lax.scan(
-        of_queries, zeros, parts
+    sums = jax.tree.map(_zeros, (*memory[:2], extras))
+    (of_key, of_value, of_extras), of_query = jax.lax.scan(
+        of_block, sums, (*of_queries, logsum_IBGRQ, queries, needed)
     )
+    of_extras = jax.tree.map(lambda g, x: g.astype(x.dtype), of_extras, extras)
     return (
-        join_queries(sizes, query_grad),
-        join_keys(sizes, key_grad).astype(key_BMGK.dtype),
-        join_keys(sizes, value_grad).astype(value_BMGK.dtype),
-        Extras(bias_grad, jax.tree.map(jnp.zeros_like, extras.softcap), None),
+        join_queries(sizes, of_query),
+        join_keys(sizes, of_key).astype(key_BMGK.dtype),
+        join_keys(sizes, of_value).astype(value_BMGK.dtype),
+        of_extras,
+        None,
         None,
     )
 
@@ -183,41 +180,99 @@ def _attend_backward(sizes: Sizes, residuals, grad_BLHK):
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _scores(query_BGRQK, key_BGCK, extras: Extras, block: Block, other: Block):
-    """Of a pair of blocks, in float32."""
-    score = jnp.einsum(
-        "BGRQK,BGCK->BGRQC", query_BGRQK, key_BGCK, preferred_element_type=jnp.float32
-    )
-    if extras.softcap is not None:
-        score = capped(score, extras.softcap)
-    if extras.bias is not None:
-        bias_HQC = extras.bias.at(block.row_Q, other.row_Q)
-        score += bias_HQC.reshape(1, *score.shape[1:])
-    return score
+class Pairs(NamedTuple):
+    """A block of queries, to be met by blocks of keys."""
+
+    sizes: Sizes
+    rule: Rule
+    extras: Extras
+    drop: Drop | None
+    query_BGRQK: Float[Array, "B G R Q K"]
+    block: Block
+
+    def add(self, key_BGCK, value_BGCK, other: Block, sums):
+        """The sums over one more block of keys: of values, and of their weights.
+
+        Both are relative to e to the highest score so far, the second of the three.
+        """
+        mixed_BGRQK, top_BGRQ, total_BGRQ = sums
+        score_BGRQC = self._scores(self.query_BGRQK, key_BGCK, self.extras, other)
+        score_BGRQC = jnp.where(self._visible(other), score_BGRQC, -jnp.inf)
+        new_BGRQ = jnp.maximum(top_BGRQ, score_BGRQC.max(-1))
+        base_BGRQ = jnp.where(new_BGRQ == -jnp.inf, 0.0, new_BGRQ)
+        weight_BGRQC = jnp.exp(score_BGRQC - base_BGRQ[..., None])
+        shrink_BGRQ = jnp.exp(top_BGRQ - base_BGRQ)
+        total_BGRQ = total_BGRQ * shrink_BGRQ + weight_BGRQC.sum(-1)
+        weight_BGRQC = self._dropped(weight_BGRQC, other).astype(value_BGCK.dtype)
+        more_BGRQK = jnp.einsum(
+            "BGRQC,BGCK->BGRQK",
+            weight_BGRQC,
+            value_BGCK,
+            preferred_element_type=jnp.float32,
+        )
+        return mixed_BGRQK * shrink_BGRQ[..., None] + more_BGRQK, new_BGRQ, total_BGRQ
+
+    def gradients(
+        self, key_BGCK, value_BGCK, other, grad_BGRQK, delta_BGRQ1, logsum_BGRQ
+    ):
+        """What one block of keys adds to those of queries, keys, values and extras.
+
+        The weights are made again; `delta` is what the softmax's gradient subtracts.
+        """
+        score_BGRQC, pull = jax.vjp(
+            functools.partial(self._scores, other=other),
+            self.query_BGRQK,
+            key_BGCK,
+            self.extras,
+        )
+        weight_BGRQC = jnp.exp(score_BGRQC - logsum_BGRQ[..., None])
+        weight_BGRQC = jnp.where(self._visible(other), weight_BGRQC, 0.0)
+        dropped_BGRQC = self._dropped(weight_BGRQC, other).astype(grad_BGRQK.dtype)
+        of_value = jnp.einsum(
+            "BGRQC,BGRQK->BGCK",
+            dropped_BGRQC,
+            grad_BGRQK,
+            preferred_element_type=jnp.float32,
+        )
+        of_weight_BGRQC = jnp.einsum(
+            "BGRQK,BGCK->BGRQC",
+            grad_BGRQK,
+            value_BGCK,
+            preferred_element_type=jnp.float32,
+        )
+        of_weight_BGRQC = self._dropped(of_weight_BGRQC, other)
+        of_query, of_key, of_extras = pull(
+            weight_BGRQC * (of_weight_BGRQC - delta_BGRQ1)
+        )
+        found = of_query, of_key, of_value, of_extras
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), found)
+
+    def _scores(self, query_BGRQK, key_BGCK, extras: Extras, other: Block):
+        score_BGRQC = jnp.einsum(
+            "BGRQK,BGCK->BGRQC",
+            query_BGRQK,
+            key_BGCK,
+            preferred_element_type=jnp.float32,
+        )
+        if extras.softcap is not None:
+            score_BGRQC = capped(score_BGRQC, extras.softcap)
+        if extras.bias is not None:
+            bias_HQC = extras.bias.at(self.block.row_Q, other.row_Q)
+            score_BGRQC += bias_HQC.reshape(1, *score_BGRQC.shape[1:])
+        return score_BGRQC
+
+    def _visible(self, other: Block):
+        return visible(self.rule, self.block, other)[:, None, None]
+
+    def _dropped(self, x_BGRQC, other: Block):
+        """Dropout as of a part of all B H L M."""
+        if self.drop is None:
+            return x_BGRQC
+        H, L, M, R = self.sizes.H, self.sizes.L, self.sizes.M, x_BGRQC.shape[2]
+        strides = (H * L * M, R * L * M, L * M, M, 1)
+        first = self.block.row_Q[0] * M + other.row_Q[0]
+        return self.drop.of_part(x_BGRQC, strides, first)
 
 
-def _visible(mask: Mask, block: Block, other: Block) -> Bool[Array, "B 1 1 Q C"]:
-    part = Mask(
-        block.segment_BQ,
-        block.place_BQ,
-        other.segment_BQ,
-        other.place_BQ,
-        other.prefix_BQ,
-        mask.rule,
-    )
-    return part.visible()[:, None, None]
-
-
-def _dropped(x_BGRQC, sizes: Sizes, drop: Drop | None, block: Block, other: Block):
-    """Dropout of the block's part of all B H L M."""
-    if drop is None:
-        return x_BGRQC
-    R = x_BGRQC.shape[2]
-    pairs = sizes.L * sizes.M
-    strides = (sizes.H * pairs, R * pairs, pairs, sizes.M, 1)
-    first = block.row_Q[0] * sizes.M + other.row_Q[0]
-    return drop.of_part(x_BGRQC, strides, first)
-
-
-def _float32(tree):
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+def _zeros(leaf):
+    return jnp.zeros(leaf.shape, jnp.float32)
