@@ -26,12 +26,12 @@ class Marian:
     """Random weights at the sizes of `problem.py`; full rows, so it needs no mask."""
 
     def __init__(self, *, dropout: float, unlocked: bool):
-        self._was_intel = _vendor_check_passes() if not unlocked else None
+        self._was_intel = vendor_check_passes() if not unlocked else None
         if unlocked:
             unlock()
-        torch.set_num_threads(_usable_cores())
+        torch.set_num_threads(usable_cores())
         torch.manual_seed(0)
-        self._model = MarianMTModel(_config(dropout)).train()
+        self._model = MarianMTModel(config_of(dropout)).train()
         self._params = [p for p in self._model.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(
             self._params,
@@ -70,7 +70,8 @@ class Marian:
         }
 
 
-def _config(dropout: float) -> MarianConfig:
+def config_of(dropout: float) -> MarianConfig:
+    """The sizes of `problem.py`."""
     return MarianConfig(
         vocab_size=problem.VOCAB,
         d_model=problem.WIDTH,
@@ -123,7 +124,7 @@ def unlock() -> None:
         raise RuntimeError("MKL's vendor check was lifted and still does not pass.")
 
 
-def _vendor_check_passes() -> bool | None:
+def vendor_check_passes() -> bool | None:
     """Whether MKL takes this CPU for its vendor's; None where torch has no MKL."""
     check = _vendor_check()
     return None if check is None else bool(check())
@@ -137,7 +138,8 @@ def _vendor_check() -> Any:
         return None
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Those that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

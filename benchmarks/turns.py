@@ -68,10 +68,14 @@ def serve(make: Callable[..., Contestant]) -> None:
 def _train(contestant: Contestant, num_steps: int) -> dict[str, float]:
     """Times `num_steps` steps after one that only fills the caches."""
     contestant.wait(contestant.step())
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     for _ in range(num_steps):
         loss = contestant.step()
-    return {"loss": contestant.wait(loss), "seconds": time.perf_counter() - began}
+    return {
+        "loss": contestant.wait(loss),
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - cpu_began,
+    }
 
 
 def _fastest(function: Callable[[], None], times: int = 6) -> float:

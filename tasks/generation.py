@@ -6,10 +6,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Int, PyTree
 
+from core.axes import axes_of
 from models.decode.terms import END, PAD, START, Found, Method, Opening
 
 LEAST = 16  # the shortest row of prompts
@@ -122,8 +125,31 @@ def search(
     room: int,
 ) -> tuple[Found, Any]:
     """The texts that the method finds, and the cache after them."""
+    apart = _apart(params)
 
     def extend(token_BL, cache):
-        return model.apply({"params": params}, token_BL, cache, method="extend")
+        whole = _together(apart)
+        return model.apply({"params": whole}, token_BL, cache, method="extend")
 
     return method.search(extend, opening, key_B, room=room)
+
+
+def _apart(params: PyTree) -> PyTree:
+    """Each leaf of a stack as a tuple of its layers.
+
+    Cut inside the loop over tokens, a layer's weights would be copied for every token.
+    """
+    return jax.tree.map(
+        lambda leaf, axes: tuple(leaf) if axes.startswith("N") else leaf,
+        params,
+        axes_of(params),
+    )
+
+
+def _together(apart: PyTree) -> PyTree:
+    """The stacks again; a compiler sees through it and reads a layer where it is."""
+    return jax.tree.map(
+        lambda leaf: jnp.stack(leaf) if isinstance(leaf, tuple) else leaf,
+        apart,
+        is_leaf=lambda leaf: isinstance(leaf, tuple),
+    )

@@ -85,6 +85,23 @@ def test_what_follows_a_prompt_is_the_argmax_of_full_recomputation(language):
     assert len(lengths) > 2
 
 
+def test_a_layer_is_read_where_it_lies_and_not_copied_for_every_token(language):
+    task, params = language
+    batch, room = task.ask([[4, 5, 6]], max_tokens=ROOM)
+
+    def found(params, opening):
+        return task.decode(params, opening, None, Greedy(), room=room)
+
+    opening = jax.eval_shape(
+        lambda batch: task.prefill(params, batch, beams=1, room=room), batch
+    )
+    text = jax.jit(found).lower(params, opening).compile().as_text()
+    layers = [line for line in text.splitlines() if "f32[1,16,32]" in line]
+    cut = [line for line in layers if " slice(" in line]
+    assert len(cut) == 2, "each layer of the first weights of the MLP"
+    assert not any("while/body" in line for line in layers)
+
+
 def test_a_longer_row_of_prompts_changes_nothing(language):
     task, params = language
     method = Sample(num_samples=3, repetition_penalty=1.5)
