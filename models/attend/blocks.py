@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from models.attend.mask import Mask, Rule
 
-NEVER = 2**30  # above every segment's number
+NEVER = 2**30  # above every number of a token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,8 @@ def cut_keys(
     B, M, G, K = x_BMGK.shape
     J = -(-M // sizes.C)
     x_BMGK = jnp.pad(x_BMGK, ((0, 0), (0, J * sizes.C - M), (0, 0), (0, 0)))
-    return jnp.einsum("BJCGK->JBGCK", x_BMGK.reshape(B, J, sizes.C, G, K))
+    x_BJCGK = x_BMGK.reshape(B, J, sizes.C, G, K)
+    return jnp.einsum("BJCGK->JBGCK", x_BJCGK)
 
 
 def join_keys(
@@ -84,7 +85,8 @@ def blocks_of(sizes: Sizes, mask: Mask) -> tuple[Block, Block]:
         B, L = x_BL.shape
         count = -(-L // size)
         x_BL = jnp.pad(x_BL, ((0, 0), (0, count * size - L)))
-        return jnp.einsum("BIQ->IBQ", x_BL.reshape(B, count, size))
+        x_BIQ = x_BL.reshape(B, count, size)
+        return jnp.einsum("BIQ->IBQ", x_BIQ)
 
     def rows(length: int, size: int):
         count = -(-length // size)
@@ -112,31 +114,48 @@ def needed_IJ(rule: Rule, queries: Block, keys: Block) -> Bool[Array, "I J"]:
     A segment's tokens lie side by side and in order, so those of a block are an
     interval, and order and nearness in the row are those in the segment.
     """
-
-    def interval(segment_IBQ):
-        low = jnp.where(segment_IBQ > 0, segment_IBQ, NEVER).min(-1)
-        return low, segment_IBQ.max(-1)
-
-    low_IB, high_IB = interval(queries.segment_BQ)
-    low_JB, high_JB = interval(keys.segment_BQ)
-    common_IJB = (low_IB[:, None] <= high_JB[None]) & (low_JB[None] <= high_IB[:, None])
-    first_I1, last_I1 = queries.row_Q[:, :1], queries.row_Q[:, -1:]
-    first_1J, last_1J = keys.row_Q[None, :, 0], keys.row_Q[None, :, -1]
-    reach = min(rule.window or NEVER, rule.block or NEVER)
-    near_IJ = (last_1J > first_I1 - reach) & (first_1J < last_I1 + reach)
-    near_IJB = near_IJ[..., None]
+    common_IJB = _meet(
+        *(_ends(block, block.segment_BQ) for block in (queries, keys)), reach=1
+    )
+    near_IJB = jnp.ones_like(common_IJB)
+    if rule.window:
+        rows = (_ends(block, block.row_Q[:, None]) for block in (queries, keys))
+        near_IJB &= _meet(*rows, reach=rule.window)
+    if rule.block:  # a block of the rule is known by the row where it begins
+        near_IJB &= _meet(
+            *(
+                _ends(block, block.row_Q[:, None] - block.place_BQ % rule.block)
+                for block in (queries, keys)
+            ),
+            reach=1,
+        )
     if rule.num_global:
         is_global_IB, is_global_JB = (
-            ((x.place_BQ < rule.num_global) & (x.segment_BQ > 0)).any(-1)
-            for x in (queries, keys)
+            ((block.place_BQ < rule.num_global) & (block.segment_BQ > 0)).any(-1)
+            for block in (queries, keys)
         )
-        near_IJB = near_IJB | is_global_IB[:, None] | is_global_JB[None]
+        near_IJB |= is_global_IB[:, None] | is_global_JB[None]
     if rule.causal:
-        past_IJB = (first_1J <= last_I1)[..., None]
+        past_IJB = (keys.row_Q[None, :, 0] <= queries.row_Q[:, -1:])[..., None]
         if keys.prefix_BQ is not None:
-            past_IJB = past_IJB | keys.prefix_BQ.any(-1)[None]
-        near_IJB = near_IJB & past_IJB
+            past_IJB |= keys.prefix_BQ.any(-1)[None]
+        near_IJB &= past_IJB
     return (common_IJB & near_IJB).any(-1)
+
+
+def _ends(block: Block, number_IBQ: Int[Array, "I _ Q"]):
+    """The least and the greatest number of each block's tokens, without padding."""
+    real_IBQ = block.segment_BQ > 0
+    low_IB = jnp.where(real_IBQ, number_IBQ, NEVER).min(-1)
+    return low_IB, jnp.where(real_IBQ, number_IBQ, -NEVER).max(-1)
+
+
+def _meet(ends, other_ends, *, reach: int) -> Bool[Array, "I J B"]:
+    """True where some number of one block could be less than `reach` from another's."""
+    (low_IB, high_IB), (low_JB, high_JB) = ends, other_ends
+    return (low_JB[None] < high_IB[:, None] + reach) & (
+        low_IB[:, None] < high_JB[None] + reach
+    )
 
 
 def visible(rule: Rule, block: Block, other: Block) -> Bool[Array, "B Q C"]:

@@ -228,7 +228,7 @@ class Pairs(NamedTuple):
         weight_BGRQC = jnp.exp(score_BGRQC - logsum_BGRQ[..., None])
         weight_BGRQC = jnp.where(self._visible(other), weight_BGRQC, 0.0)
         dropped_BGRQC = self._dropped(weight_BGRQC, other).astype(grad_BGRQK.dtype)
-        of_value = jnp.einsum(
+        value_grad_BGCK = jnp.einsum(
             "BGRQC,BGRQK->BGCK",
             dropped_BGRQC,
             grad_BGRQK,
@@ -244,7 +244,7 @@ class Pairs(NamedTuple):
         of_query, of_key, of_extras = pull(
             weight_BGRQC * (of_weight_BGRQC - delta_BGRQ1)
         )
-        found = of_query, of_key, of_value, of_extras
+        found = of_query, of_key, value_grad_BGCK, of_extras
         return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), found)
 
     def _scores(self, query_BGRQK, key_BGCK, extras: Extras, other: Block):
