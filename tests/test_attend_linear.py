@@ -16,7 +16,7 @@ B, L, H, G, K = 2, 21, 4, 2, 8
 FEATURES = {"elu": Elu(), "random": random_features(24, K)}
 # Texts that end in a chunk, with one, and over several; padding before and after them.
 SEGMENT_BL = jnp.array(
-    [[0, 0, 1, 1, 1, 2, 3, 3] + [4] * 11 + [0, 0], [1] * 4 + [2] * 4 + [3] * 13]
+    [[0, 0, 1, 1, 1, 2, 3, 3] + [4] * 11 + [0, 0], [1] * 4 + [2] * 8 + [3] * 9]
 )
 MASK = Mask(SEGMENT_BL, places(SEGMENT_BL), SEGMENT_BL, places(SEGMENT_BL))
 
@@ -116,7 +116,7 @@ def test_what_is_not_visible_has_no_influence_at_all(name, mask, given):
 def test_the_softmax_of_scores_over_a_cache_weighs_the_same(name, given):
     query, key, value = given
     mask = MASK._replace(rule=Rule(causal=True))
-    at = L - 1  # the second row's last token, which sees places 8 to 20
+    at = L - 1  # the second row's last token, which sees places 12 to 20
     query_BGQK = query[:, at].reshape(B, G, H // G, K)
     key_BGMK = jnp.einsum("BMGK->BGMK", key)
     weight_BGQM = jax.nn.softmax(

@@ -158,7 +158,6 @@ def _with(sums: Sums, chunk: Chunk, place_C, back: bool) -> Sums:
     order_C = -place_C if back else place_C
     last_B1 = jnp.where(segment_BC > 0, order_C[None], -len(place_C)).argmax(1)[:, None]
     segment_B = jnp.take_along_axis(segment_BC, last_B1, axis=1)[:, 0]
-    segment_B = jnp.where(segment_B > 0, segment_B, sums.segment_B)
     adds_BC = (segment_BC == segment_B[:, None]) & (segment_BC > 0)
     log_BGC = jnp.where(adds_BC[:, None], chunk.log_BGC1[..., 0], -jnp.inf)
     stays_B1 = (segment_B == sums.segment_B)[:, None]

@@ -80,3 +80,11 @@ class Mask(NamedTuple):
             & (segment_BL1 > 0)
             & self.rule.allows(self.place_BL, self.memory_place_BM, self.prefix_BM)
         )
+
+    def sees(self) -> Bool[Array, "B L"]:
+        """True where a query sees anything: its text is there, and then no rule of
+        order or nearness hides all of it.
+        """
+        segment_BL1 = self.segment_BL[:, :, None]
+        same_BLM = segment_BL1 == self.memory_segment_BM[:, None, :]
+        return same_BLM.any(2) & (self.segment_BL > 0)
