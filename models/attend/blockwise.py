@@ -37,7 +37,7 @@ from models.dropout import Drop
 
 # Scores at a time: on a CPU as many as its caches hold, elsewhere so many that
 # starting a step costs nothing beside it.
-NUM_SCORES = {"cpu": 2**20}
+NUM_SCORES = {"cpu": 2**21}
 NUM_SCORES_ELSEWHERE = 2**24
 SMALLEST, LARGEST = 64, 512
 
@@ -110,17 +110,14 @@ def _forward(sizes: Sizes, query_BLHK, key_BMGK, value_BMGK, extras, drop, mask)
             return jax.lax.cond(needed, more, lambda same: same, sums), None
 
         none_BGRQ = jnp.zeros(query_BGRQK.shape[:-1], jnp.float32)
-        start = (
-            jnp.zeros(query_BGRQK.shape, jnp.float32),
-            none_BGRQ - jnp.inf,
-            none_BGRQ,
-        )
+        start = _zeros(_keys_first(query_BGRQK)), none_BGRQ - jnp.inf, none_BGRQ
         sums, _ = jax.lax.scan(add, start, (needed_J, memory))
-        mixed_BGRQK, top_BGRQ, total_BGRQ = sums
+        mixed_BGKRQ, top_BGRQ, total_BGRQ = sums
         sees_BGRQ = total_BGRQ > 0
         total_BGRQ = jnp.where(sees_BGRQ, total_BGRQ, 1.0)
-        out_BGRQK = (mixed_BGRQK / total_BGRQ[..., None]).astype(query_BGRQK.dtype)
-        return out_BGRQK, jnp.where(sees_BGRQ, top_BGRQ, 0.0) + jnp.log(total_BGRQ)
+        out_BGRQK = _keys_last(mixed_BGKRQ / total_BGRQ[:, :, None])
+        logsum_BGRQ = jnp.where(sees_BGRQ, top_BGRQ, 0.0) + jnp.log(total_BGRQ)
+        return out_BGRQK.astype(query_BGRQK.dtype), logsum_BGRQ
 
     needed = needed_IJ(mask.rule, queries, keys)
     out, logsum = jax.lax.map(of_block, (query_IBGRQK, queries, needed))
@@ -135,10 +132,10 @@ def _attend_backward(sizes: Sizes, residuals, grad_BLHK):
     delta_BLH1 = jnp.einsum(
         "BLHK,BLHK->BLH", out_BLHK, grad_BLHK, preferred_element_type=jnp.float32
     )[..., None]
-    of_queries = [
+    query, grad, delta = (
         cut_queries(sizes, x, key_BMGK.shape[2])
         for x in (query_BLHK, grad_BLHK, delta_BLH1)
-    ]
+    )
 
     def of_block(sums, parts):
         query_BGRQK, *given, block, needed_J = parts
@@ -157,14 +154,14 @@ def _attend_backward(sizes: Sizes, residuals, grad_BLHK):
             ), None
 
         numbers = jnp.arange(len(needed_J))
-        start = (_zeros(query_BGRQK), *sums)
+        start = (_zeros(_keys_first(query_BGRQK)), *sums)
         sums, _ = jax.lax.scan(add, start, (needed_J, numbers, memory))
-        return sums[1:], sums[0].astype(query_BGRQK.dtype)
+        return sums[1:], _keys_last(sums[0]).astype(query_BGRQK.dtype)
 
     needed = needed_IJ(mask.rule, queries, keys)
     sums = jax.tree.map(_zeros, (*memory[:2], extras))
     (of_key, of_value, of_extras), of_query = jax.lax.scan(
-        of_block, sums, (*of_queries, logsum_IBGRQ, queries, needed)
+        of_block, sums, (query, grad, delta[..., 0], logsum_IBGRQ, queries, needed)
     )
     of_extras = jax.tree.map(lambda g, x: g.astype(x.dtype), of_extras, extras)
     return (
@@ -195,83 +192,97 @@ class Pairs(NamedTuple):
 
         Both are relative to e to the highest score so far, the second of the three.
         """
-        mixed_BGRQK, top_BGRQ, total_BGRQ = sums
-        score_BGRQC = self._scores(self.query_BGRQK, key_BGCK, self.extras, other)
-        score_BGRQC = jnp.where(self._visible(other), score_BGRQC, -jnp.inf)
-        new_BGRQ = jnp.maximum(top_BGRQ, score_BGRQC.max(-1))
+        mixed_BGKRQ, top_BGRQ, total_BGRQ = sums
+        score_BGCRQ = self._adjusted(self._products(key_BGCK), self.extras, other)
+        score_BGCRQ = jnp.where(self._visible(other), score_BGCRQ, -jnp.inf)
+        new_BGRQ = jnp.maximum(top_BGRQ, score_BGCRQ.max(2))
         base_BGRQ = jnp.where(new_BGRQ == -jnp.inf, 0.0, new_BGRQ)
-        weight_BGRQC = jnp.exp(score_BGRQC - base_BGRQ[..., None])
+        weight_BGCRQ = jnp.exp(score_BGCRQ - base_BGRQ[:, :, None])
         shrink_BGRQ = jnp.exp(top_BGRQ - base_BGRQ)
-        total_BGRQ = total_BGRQ * shrink_BGRQ + weight_BGRQC.sum(-1)
-        weight_BGRQC = self._dropped(weight_BGRQC, other).astype(value_BGCK.dtype)
-        more_BGRQK = jnp.einsum(
-            "BGRQC,BGCK->BGRQK",
-            weight_BGRQC,
-            value_BGCK,
-            preferred_element_type=jnp.float32,
+        total_BGRQ = total_BGRQ * shrink_BGRQ + weight_BGCRQ.sum(2)
+        dropped_BGCRQ = self._dropped(weight_BGCRQ, other).astype(value_BGCK.dtype)
+        more_BGKRQ = _over_keys(value_BGCK, dropped_BGCRQ)
+        return (
+            mixed_BGKRQ * shrink_BGRQ[:, :, None] + more_BGKRQ,
+            new_BGRQ,
+            total_BGRQ,
         )
-        return mixed_BGRQK * shrink_BGRQ[..., None] + more_BGRQK, new_BGRQ, total_BGRQ
 
     def gradients(
-        self, key_BGCK, value_BGCK, other, grad_BGRQK, delta_BGRQ1, logsum_BGRQ
+        self, key_BGCK, value_BGCK, other: Block, grad_BGRQK, delta_BGRQ, logsum_BGRQ
     ):
         """What one block of keys adds to those of queries, keys, values and extras.
 
         The weights are made again; `delta` is what the softmax's gradient subtracts.
         """
-        score_BGRQC, pull = jax.vjp(
-            functools.partial(self._scores, other=other),
-            self.query_BGRQK,
-            key_BGCK,
+        score_BGCRQ, pull = jax.vjp(
+            functools.partial(self._adjusted, other=other),
+            self._products(key_BGCK),
             self.extras,
         )
-        weight_BGRQC = jnp.exp(score_BGRQC - logsum_BGRQ[..., None])
-        weight_BGRQC = jnp.where(self._visible(other), weight_BGRQC, 0.0)
-        dropped_BGRQC = self._dropped(weight_BGRQC, other).astype(grad_BGRQK.dtype)
-        value_grad_BGCK = jnp.einsum(
-            "BGRQC,BGRQK->BGCK",
-            dropped_BGRQC,
-            grad_BGRQK,
-            preferred_element_type=jnp.float32,
-        )
-        of_weight_BGRQC = jnp.einsum(
-            "BGRQK,BGCK->BGRQC",
-            grad_BGRQK,
-            value_BGCK,
-            preferred_element_type=jnp.float32,
-        )
-        of_weight_BGRQC = self._dropped(of_weight_BGRQC, other)
-        of_query, of_key, of_extras = pull(
-            weight_BGRQC * (of_weight_BGRQC - delta_BGRQ1)
-        )
-        found = of_query, of_key, value_grad_BGCK, of_extras
-        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), found)
+        weight_BGCRQ = jnp.exp(score_BGCRQ - logsum_BGRQ[:, :, None])
+        weight_BGCRQ = jnp.where(self._visible(other), weight_BGCRQ, 0.0)
+        dropped_BGCRQ = self._dropped(weight_BGCRQ, other).astype(grad_BGRQK.dtype)
+        of_value_BGCK = _einsum("BGCRQ,BGRQK->BGCK", dropped_BGCRQ, grad_BGRQK)
+        of_weight_BGCRQ = _einsum("BGCK,BGRQK->BGCRQ", value_BGCK, grad_BGRQK)
+        of_weight_BGCRQ = self._dropped(of_weight_BGCRQ, other)
+        of_score_BGCRQ = weight_BGCRQ * (of_weight_BGCRQ - delta_BGRQ[:, :, None])
+        of_product_BGCRQ, of_extras = pull(of_score_BGCRQ)
+        of_product_BGCRQ = of_product_BGCRQ.astype(key_BGCK.dtype)
+        of_query_BGKRQ = _over_keys(key_BGCK, of_product_BGCRQ)
+        of_key_BGCK = _einsum("BGCRQ,BGRQK->BGCK", of_product_BGCRQ, self.query_BGRQK)
+        of_extras = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), of_extras)
+        return of_query_BGKRQ, of_key_BGCK, of_value_BGCK, of_extras
 
-    def _scores(self, query_BGRQK, key_BGCK, extras: Extras, other: Block):
-        score_BGRQC = jnp.einsum(
-            "BGRQK,BGCK->BGRQC",
-            query_BGRQK,
-            key_BGCK,
-            preferred_element_type=jnp.float32,
-        )
+    def _products(self, key_BGCK):
+        return _einsum("BGCK,BGRQK->BGCRQ", key_BGCK, self.query_BGRQK)
+
+    def _adjusted(self, score_BGCRQ, extras: Extras, other: Block):
+        """With cap and bias."""
         if extras.softcap is not None:
-            score_BGRQC = capped(score_BGRQC, extras.softcap)
+            score_BGCRQ = capped(score_BGCRQ, extras.softcap)
         if extras.bias is not None:
+            _, G, C, R, Q = score_BGCRQ.shape
             bias_HQC = extras.bias.at(self.block.row_Q, other.row_Q)
-            score_BGRQC += bias_HQC.reshape(1, *score_BGRQC.shape[1:])
-        return score_BGRQC
+            bias_GRQC = bias_HQC.reshape(G, R, Q, C)
+            score_BGCRQ += jnp.einsum("GRQC->GCRQ", bias_GRQC)[None]
+        return score_BGCRQ
 
     def _visible(self, other: Block):
-        return visible(self.rule, self.block, other)[:, None, None]
+        visible_BQC = visible(self.rule, self.block, other)
+        return jnp.einsum("BQC->BCQ", visible_BQC)[:, None, :, None]
 
-    def _dropped(self, x_BGRQC, other: Block):
+    def _dropped(self, x_BGCRQ, other: Block):
         """Dropout as of a part of all B H L M."""
         if self.drop is None:
-            return x_BGRQC
-        H, L, M, R = self.sizes.H, self.sizes.L, self.sizes.M, x_BGRQC.shape[2]
-        strides = (H * L * M, R * L * M, L * M, M, 1)
+            return x_BGCRQ
+        H, L, M, R = self.sizes.H, self.sizes.L, self.sizes.M, x_BGCRQ.shape[3]
+        strides = (H * L * M, R * L * M, 1, L * M, M)
         first = self.block.row_Q[0] * M + other.row_Q[0]
-        return self.drop.of_part(x_BGRQC, strides, first)
+        return self.drop.of_part(x_BGCRQ, strides, first)
+
+
+# In this order of axes no product on the way back needs a transpose of the scores.
+_einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def _over_keys(x_BGCK, y_BGCRQ):
+    """The sum of their products over C.
+
+    R and Q go as one axis: a CPU has no such product of three axes in bfloat16.
+    """
+    B, G, C, R, Q = y_BGCRQ.shape
+    y_BGCQ = y_BGCRQ.reshape(B, G, C, R * Q)
+    sum_BGKQ = _einsum("BGCK,BGCQ->BGKQ", x_BGCK, y_BGCQ)
+    return sum_BGKQ.reshape(B, G, -1, R, Q)
+
+
+def _keys_first(x_BGRQK):
+    return jnp.einsum("BGRQK->BGKRQ", x_BGRQK)
+
+
+def _keys_last(x_BGKRQ):
+    return jnp.einsum("BGKRQ->BGRQK", x_BGKRQ)
 
 
 def _zeros(leaf):
