@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     args = _parsed(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers end too
     try:
-        _check_peers(args.torch_python)
+        check_peers(args.torch_python)
         results = measure(args)
     except (ValueError, RuntimeError) as error:
         print(error, file=sys.stderr)
@@ -53,7 +53,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "started": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": _command(args),
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "system": f"{platform.system()}, {platform.machine()}",
         "load_before": load,
         "rounds": args.rounds,
@@ -174,7 +174,7 @@ def _pieces(text: str) -> list[int]:
     return found
 
 
-def _check_peers(python: str) -> None:
+def check_peers(python: str) -> None:
     """Raises ValueError unless that Python has what the peers need."""
     try:
         done = subprocess.run([python, "-c", NEEDS.format(PEERS)], capture_output=True)
@@ -196,7 +196,7 @@ def _command(args: argparse.Namespace) -> str:
     )
 
 
-def _cpu() -> dict[str, str]:
+def cpu() -> dict[str, str]:
     """The processor, in its maker's words."""
     try:
         text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
