@@ -85,7 +85,7 @@ def make_bias(kind, rng, rule):
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
-@hypothesis.settings(max_examples=12, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=10, deadline=None, derandomize=True, database=None)
 @hypothesis.given(case=cases())
 def test_each_agrees_with_float64_forward_and_backward(name, case):
     rng = np.random.default_rng(case["seed"])

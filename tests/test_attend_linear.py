@@ -72,7 +72,7 @@ def test_chunks_agree_with_weights_one_by_one(name, mask, given):
 
 
 def test_the_recurrent_form_is_the_parallel_one(name, mask, given):
-    parallel, recurrent = (run(name, given, mask, chunk) for chunk in (L, 1))
+    parallel, recurrent = run(name, given, mask), run(name, given, mask, chunk=1)
     np.testing.assert_allclose(recurrent[0], parallel[0], rtol=1e-5, atol=1e-5)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
     jax.tree.map(close, recurrent[1], parallel[1])
@@ -142,7 +142,7 @@ def test_random_features_are_unbiased_and_their_error_falls_as_the_root():
     errors, means = [], []
     for num_features in (16, 64, 256):
         draws = []
-        for seed in range(200):
+        for seed in range(100):
             features = random_features(num_features, K, seed)
             q, k = features.of_query(query), features.of_key(key)
             kernel = (np.asarray(q.feature) * k.feature).sum(-1)
@@ -150,7 +150,7 @@ def test_random_features_are_unbiased_and_their_error_falls_as_the_root():
         relative = np.stack(draws) / expected - 1
         errors.append(np.sqrt((relative**2).mean()))
         means.append(np.abs(relative.mean(0)).max() / relative.std(0).max())
-    assert max(means) < 4 / 200**0.5
+    assert max(means) < 4 / 100**0.5
     slope = np.polyfit(np.log((16, 64, 256)), np.log(errors), 1)[0]
     assert -0.7 < slope < -0.4, errors
 
