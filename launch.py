@@ -48,6 +48,7 @@ def train(
         from train.schema import SCHEMA
 
         resolved, notes = resolve(stated, overrides, SCHEMA)
+        assemble.check(resolved)
         for note in notes:
             print(one_line(note), file=sys.stderr)
         if dry_run:

@@ -1,4 +1,4 @@
-"""What the contestants of `decoders.py` compute: sizes and batches. Needs numpy only."""
+"""What the contestants of `decoders.py` compute: sizes and batches, by numpy alone."""
 
 import numpy as np
 

@@ -37,11 +37,12 @@ Written by `benchmarks/decoders.py`; do not edit.
 * {versions}
 
 All: {layers} layers of width {width}, MLP {mlp}, {heads} heads, vocabulary {vocab:,},
-pre-norm, learned positions, GELU, biases, tied embeddings; float32, no dropout; full rows
-of random tokens; the loss and the gradient of every parameter, no optimizer. A turn is
-one pass that is not timed, {steps} that are, then products of {gemm} x {gemm} matrices,
-whose fastest shows the peak. All live at once and work one after another, {rounds} times.
-Ratios are of the same round. "Unlocked" is torch with MKL's vendor check lifted.
+pre-norm, learned positions, GELU, biases, tied embeddings; float32, no dropout; full
+rows of random tokens; the loss and the gradient of every parameter, no optimizer. A
+turn is one pass that is not timed, {steps} that are, then products of {gemm} x {gemm}
+matrices, whose fastest shows the peak. All live at once and work one after another,
+{rounds} times. Ratios are of the same round. "Unlocked" is torch with MKL's vendor
+check lifted.
 {tables}"""
 
 

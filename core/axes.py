@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from core.trees import assign, name_of
 
-# "in out", or "stack in out" where a leaf holds several matrices; a vector has one word.
+# "in out", or "stack in out" of several matrices in a leaf; a vector has one word.
 AXES = {
     r"/(un)?embed$": "V D",
     r"/type_embed$": "S D",

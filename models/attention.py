@@ -7,15 +7,16 @@ Henry et al. 2020, https://arxiv.org/abs/2010.04245, as RMSNorm with a learned s
 Letter beyond STYLE.md's: `Q` queries of a group of heads.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from models.attend import attend
+from models.attend import attend, linear
 from models.attend.bias import Bias
+from models.attend.features import Elu, Features, random_features, scores
 from models.attend.mask import Mask
 from models.attend.plain import capped
 from models.dropout import Dropout
@@ -70,8 +71,9 @@ class Attention(nn.Module):
             self.value_bias = bias(self, "value_bias", (G, K), s.dtype)
             self.out_bias = bias(self, "out_bias", (D,), s.dtype)
         if s.qk_norm:
-            self.query_norm = nn.RMSNorm(epsilon=s.norm_eps, dtype=s.dtype)
-            self.key_norm = nn.RMSNorm(epsilon=s.norm_eps, dtype=s.dtype)
+            epsilon: Any = s.norm_eps  # traced, often
+            self.query_norm = nn.RMSNorm(epsilon=epsilon, dtype=s.dtype)
+            self.key_norm = nn.RMSNorm(epsilon=epsilon, dtype=s.dtype)
         self.drop = Dropout(s.attention_dropout)
 
     def __call__(
@@ -113,10 +115,12 @@ class Attention(nn.Module):
         """What each token finds among keys and values that are there already."""
         s = self.settings
         query_BLHK = self._queries(x_BLD, turn)
+        sides = query_BLHK, key_BMGK, value_BMGK
+        if self._linear:
+            features = features_of(s)
+            return self._out(linear.attend(*sides, mask, features=features))
         mixed_BLHK = attend(
-            query_BLHK,
-            key_BMGK,
-            value_BMGK,
+            *sides,
             mask,
             bias=bias,
             softcap=s.softcap,
@@ -159,13 +163,8 @@ class Attention(nn.Module):
         G = self.settings.G
         query_BHLK = jnp.einsum("BLHK->BHLK", query_BLHK)
         query_BGQK = query_BHLK.reshape(B, G, H // G * L, K)
-        score_BGQM = jnp.einsum(
-            "BGQK,BGKM->BGQM",
-            query_BGQK,
-            memory.key_BGKM,
-            preferred_element_type=jnp.float32,
-        )
-        score_BHLM = capped(score_BGQM, self.settings.softcap).reshape(B, H, L, -1)
+        score_BGQM = self._scores(query_BGQK, memory.key_BGKM)
+        score_BHLM = score_BGQM.reshape(B, H, L, -1)
         if glance.bias_HM is not None:
             score_BHLM += glance.bias_HM[None, :, None]
         weight_BHLM = jax.nn.softmax(score_BHLM, where=glance.visible_BLM[:, None])
@@ -174,6 +173,24 @@ class Attention(nn.Module):
         mixed_BGQK = jnp.einsum("BGQM,BGMK->BGQK", weight_BGQM, memory.value_BGMK)
         mixed_BHLK = mixed_BGQK.reshape(B, H, L, K)
         return self._out(jnp.einsum("BHLK->BLHK", mixed_BHLK))
+
+    def _scores(self, query_BGQK, key_BGKM):
+        """What a softmax over the visible makes weights of."""
+        if self._linear:
+            key_BGMK = jnp.einsum("BGKM->BGMK", key_BGKM)
+            return scores(query_BGQK, key_BGMK, features_of(self.settings))
+        score_BGQM = jnp.einsum(
+            "BGQK,BGKM->BGQM",
+            query_BGQK,
+            key_BGKM,
+            preferred_element_type=jnp.float32,
+        )
+        return capped(score_BGQM, self.settings.softcap)
+
+    @property
+    def _linear(self) -> bool:
+        """Linear attention is to one's own text: each query's sums are of its past."""
+        return self.settings.attention != "softmax" and not self.cross
 
     def _queries(self, x_BLD, turn):
         """Scaled already; where nothing normalises them, on the kernel: cheaper."""
@@ -190,9 +207,13 @@ class Attention(nn.Module):
     def _scale(self) -> float:
         """1 / sqrt(K), or 1 / K in muP, equal to the other at the base width.
 
+        Features of `linear` take queries as they are.
+
         Source: Yang et al. 2022, https://arxiv.org/abs/2203.03466, definition 4.1.
         """
         s = self.settings
+        if s.attention == "linear" and not self.cross:
+            return 1.0
         if s.parametrization == "mup":
             return s.base_head_width**0.5 / s.K
         return s.K**-0.5
@@ -204,6 +225,13 @@ class Attention(nn.Module):
         o_HKD = self.out.astype(mixed_BLHK.dtype)
         y_BLD = jnp.einsum("BLHK,HKD->BLD", mixed_BLHK, o_HKD)
         return y_BLD + self.out_bias if self.settings.bias else y_BLD
+
+
+def features_of(settings: Settings) -> Features:
+    """The feature map of linear attention."""
+    if settings.attention == "linear":
+        return Elu()
+    return random_features(settings.num_features, settings.K)
 
 
 def _project(x_BLD, w_DHK, bias_HK):

@@ -96,9 +96,4 @@ class Decoder(Settings, nn.Module, kw_only=True):
 def check(*, num_layers: int, prefix: bool = False, **words) -> None:
     """Raises ValueError for words that do not go together, in one line."""
     del num_layers
-    settings.check(Settings(**words), causal=True)
-    if prefix and words.get("attention", "softmax") != "softmax":
-        raise ValueError(
-            f"model.prefix=True needs model.attention='softmax': "
-            f"{words['attention']!r} reads in one direction."
-        )
+    settings.check(Settings(**words), causal=True, prefix=prefix)

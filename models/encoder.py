@@ -84,12 +84,12 @@ class Transform(nn.Module):
     @nn.compact
     def __call__(self, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         s = self.settings
-        w_DD = kernel(self, "head", (s.width, s.width)).astype(x_BLD.dtype)
-        # Both axes are widths; `E` stands for the one that comes out.
-        y_BLE = jnp.einsum("BLD,DE->BLE", x_BLD, w_DD)
+        # Both axes are widths; `F` stands for the one that comes out.
+        w_DF = kernel(self, "head", (s.width, s.width)).astype(x_BLD.dtype)
+        y_BLF = jnp.einsum("BLD,DF->BLF", x_BLD, w_DF)
         if s.bias:
-            y_BLE += bias(self, "head_bias", (s.width,), x_BLD.dtype)
-        return s.make_norm(name="norm")(activate(s.activation, y_BLE))
+            y_BLF += bias(self, "head_bias", (s.width,), x_BLD.dtype)
+        return s.make_norm(name="norm")(activate(s.activation, y_BLF))
 
 
 def check(*, num_layers: int, num_types: int = 0, head: str = "plain", **words) -> None:

@@ -2,14 +2,18 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from flax import linen as nn
 
+from core.numbers import off
+from core.refusal import listed
 from core.registry import Range
 from core.types import Number
 from models.attend import Implementation
+from models.attend.choose import check as check_choice
+from models.attend.choose import features_of
 from models.attend.mask import Rule
 from models.dropout import Generator
 
@@ -103,52 +107,49 @@ class Settings:
     def make_norm(self, **options) -> nn.Module:
         """A normalisation of the features."""
         kind = nn.LayerNorm if self.norm_kind == "layer" else nn.RMSNorm
-        return kind(epsilon=self.norm_eps, dtype=self.dtype, **options)
+        epsilon: Any = self.norm_eps  # traced, often
+        return kind(epsilon=epsilon, dtype=self.dtype, **options)
 
 
-_COUNT, _AMOUNT = Range("[1, inf)"), Range("[0, inf)")
+COUNT, AMOUNT = Range("[1, inf)"), Range("[0, inf)")
 _RATE, _CAP = Range("[0, 1)", neutral=0.0), Range("(0, inf]", neutral=math.inf)
 RANGES = {
-    "width": _COUNT,
-    "num_heads": _COUNT,
-    "mlp_width": _COUNT,
-    "num_layers": _COUNT,
-    "num_encoder_layers": _COUNT,
-    "num_decoder_layers": _COUNT,
-    "num_groups": _AMOUNT,
-    "head_width": _AMOUNT,
+    "width": COUNT,
+    "num_heads": COUNT,
+    "mlp_width": COUNT,
+    "num_groups": AMOUNT,
+    "head_width": AMOUNT,
     "norm_eps": Range("(0, 1]"),
-    "max_length": _AMOUNT,
+    "max_length": AMOUNT,
     "rotary_base": Range("[2, inf)"),
     "rotary_factor": Range("[1, inf)", neutral=1.0),
-    "rotary_length": _COUNT,
+    "rotary_length": COUNT,
     "relative_ranges": Range("[4, inf)"),
-    "relative_distance": _COUNT,
-    "num_features": _COUNT,
-    "window": _AMOUNT,
-    "block": _AMOUNT,
-    "num_global": _AMOUNT,
+    "relative_distance": COUNT,
+    "num_features": COUNT,
+    "window": AMOUNT,
+    "block": AMOUNT,
+    "num_global": AMOUNT,
     "softcap": _CAP,
     "logit_softcap": _CAP,
-    "base_width": _AMOUNT,
-    "base_head_width": _AMOUNT,
-    "num_experts": _AMOUNT,
-    "experts_per_token": _COUNT,
+    "base_width": AMOUNT,
+    "base_head_width": AMOUNT,
+    "num_experts": AMOUNT,
+    "experts_per_token": COUNT,
     "capacity": Range("(0, inf)"),
     "balance": Range("[0, inf)", neutral=0.0),
-    "num_types": _AMOUNT,
     "dropout": _RATE,
     "attention_dropout": _RATE,
     "mlp_dropout": _RATE,
-    "unroll": _COUNT,
+    "unroll": COUNT,
 }
 
 
-def check(s: Settings, *, causal: bool) -> None:
+def check(s: Settings, *, causal: bool, prefix: bool = False) -> None:
     """Raises ValueError for words that do not go together, in one line."""
-    del causal
     _check_heads(s)
     _check_positions(s)
+    _check_attention(s, causal, prefix)
     if s.num_global and not (s.window or s.block):
         raise ValueError(
             f"model.num_global={s.num_global} needs model.window or model.block: "
@@ -178,6 +179,30 @@ def _check_heads(s: Settings) -> None:
         raise ValueError(
             f"model.num_groups={s.num_groups} must divide model.num_heads, which is "
             f"{s.num_heads}."
+        )
+
+
+def _check_attention(s: Settings, causal: bool, prefix: bool) -> None:
+    rule = s.rule(causal=causal)
+    features = features_of(
+        rule,
+        prefix=prefix,
+        bias=s.position in ("relative", "alibi"),
+        softcap=not off(s.softcap, math.inf),
+        dropout=not off(s.attention_dropout, 0.0),
+        float32=s.dtype == "float32",
+    )
+    if s.attention == "softmax":
+        check_choice(s.implementation, features, s.K)
+    elif wrong := sorted(features - {"causal", "float32"}):
+        raise ValueError(
+            f"model.attention={s.attention!r} sums over all of a text's past, and "
+            f"does not take {listed(wrong)}: 'softmax' does."
+        )
+    elif s.implementation != "auto":
+        raise ValueError(
+            f"model.implementation={s.implementation!r} is one of softmax attention, "
+            f"and model.attention={s.attention!r}."
         )
 
 

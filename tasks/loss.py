@@ -7,7 +7,8 @@ https://arxiv.org/abs/2410.10989, section 3.2.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ def token_scores(
     penalties = Penalties(
         None if off(smoothing, 0.0) else smoothing, None if off(z_loss, 0.0) else z_loss
     )
-    sums = _sums(chunk, x_BLD, readout, target_BL, weight_BL, penalties)
+    sums: Sums = _sums(chunk, x_BLD, readout, target_BL, weight_BL, penalties)
     weight = weight_BL.sum()
     return {
         "objective": Mean(sums.objective, weight),
@@ -84,9 +85,9 @@ def _of_chunk(x_BLD, readout: Readout, target_BL, weight_BL, penalties) -> Sums:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sums(chunk, x_BLD, readout, target_BL, weight_BL, penalties) -> Sums:
-    def of_chunk(*rows):
-        return _of_chunk(rows[0], readout, *rows[1:], penalties), ()
+def _sums(chunk, x_BLD, readout, target_BL, weight_BL, penalties) -> Any:
+    def of_chunk(x_BLD, target_BL, weight_BL):
+        return _of_chunk(x_BLD, readout, target_BL, weight_BL, penalties), ()
 
     return _over_chunks(chunk, of_chunk, x_BLD, target_BL, weight_BL)[0]
 
@@ -120,7 +121,7 @@ def _sums_backward(chunk, residuals, gradient: Sums):
 _sums.defvjp(_sums_forward, _sums_backward)
 
 
-def _over_chunks(chunk: int, function, *rows_BL):
+def _over_chunks(chunk: int, function: Callable, *rows_BL) -> Any:
     """Sum of the function's first result and the chunks of its second, end to end."""
     L = rows_BL[0].shape[1]
     if not 0 < chunk < L:

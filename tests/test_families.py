@@ -47,6 +47,10 @@ VARIANTS = {
         experts_per_token=2,
         initialization="depth",
     ),
+    "linear": dict(attention="linear", position="rotary", num_groups=2),
+    "features": dict(
+        attention="random_features", num_features=8, position="learned", max_length=L
+    ),
     "prefix": dict(prefix=True, position="none", num_groups=2, head_width=6, bias=True),
 }
 
@@ -237,6 +241,15 @@ def test_an_encoder_sees_all_of_its_text_and_nothing_else():
         (dict(num_heads=3), r"num_heads=3 must divide model.width, which is 16"),
         (dict(num_groups=3), r"num_groups=3 must divide model.num_heads, which is 4"),
         (dict(position="rotary", head_width=5), r"a head has 5: .* must be even"),
+        (
+            dict(attention="linear", window=3),
+            r"attention='linear' sums over all .* does not take .'window'",
+        ),
+        (
+            dict(attention="linear", implementation="plain"),
+            r"implementation='plain' is one of softmax attention",
+        ),
+        (dict(implementation="splash"), r"implementation='splash' .*'cpu'"),
         (dict(position="learned"), r"needs model.max_length.* to be more than 0"),
         (dict(num_global=1), r"num_global=1 needs model.window or model.block"),
         (dict(num_experts=1), r"experts_per_token=2 must not exceed .*num_experts=1"),

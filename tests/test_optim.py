@@ -166,8 +166,9 @@ def test_the_norm_of_bfloat16_gradients_is_summed_in_float32():
 
 
 def test_decay_reaches_kernels_and_no_other_leaf():
-    kernels = "query key value out in gate router head unembed".split()
-    others = "scale bias query_bias embed type_embed place distance".split()
+    kernels = ["query", "key", "value", "out", "in", "gate"]
+    kernels += ["router", "head", "unembed"]
+    others = ["scale", "bias", "query_bias", "embed", "type_embed", "place", "distance"]
     found = links.DECAYED({"block": dict.fromkeys(kernels + others, 0)})["block"]
     assert [name for name in found if found[name]] == sorted(kernels)
     roles = "".join(AXES)

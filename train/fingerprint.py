@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 import jax
 
 from core.registry import nearest
+from core.settings import dump
 from core.types import Config
 from train.provenance import usable_cores
 
@@ -37,7 +38,7 @@ def take(config: Config, *, data_digest: str) -> Fingerprint:
     decides how sums are split.
     """
     facts: Fingerprint = {
-        key: value if isinstance(value, int | str) else repr(value)
+        key: value if isinstance(value, int | str) else dump(value)
         for key, value in _flat(config).items()
         if not BENIGN.fullmatch(key)
     }

@@ -242,7 +242,8 @@ class Program:
             began = time.perf_counter()
             where = out() if callable(out) else out
             jitted = jax.jit(function, out_shardings=where, **options)
-            self._compiled[form] = jitted.lower(*args).compile()
+            with jax.set_mesh(self.mesh):  # kernels split their own work by it
+                self._compiled[form] = jitted.lower(*args).compile()
             self.compile_seconds += time.perf_counter() - began
         return self._compiled[form]
 
