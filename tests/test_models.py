@@ -42,7 +42,7 @@ PACKED = (
 ALONE = (*pack(*([s] for s in SOURCES)), *pack(*([t] for t in TARGETS)))
 
 
-@pytest.fixture(scope="module", params=["pre", "post"])
+@pytest.fixture(scope="module", params=["pre", "post", "sandwich", "peri", "deepnorm"])
 def model(request):
     return EncoderDecoder(**SIZES, norm=request.param)
 
@@ -80,15 +80,18 @@ class Reference:
         self.norm = norm
 
     def __call__(self, source, target):
-        memory = self.stack("encoder", self.embed(source), None)
-        x = self.stack("decoder", self.embed([3, *target[:-1]]), memory)
+        memory = self.stack("encoder", self.embed(source, "encoder"), None)
+        x = self.stack("decoder", self.embed([3, *target[:-1]], "decoder"), memory)
         return x @ self.params["embedding"]["embed"].T
 
-    def embed(self, text):
+    def embed(self, text, side):
         place, half = np.arange(len(text))[:, None], D // 2
         angle = place / 10_000 ** (np.arange(half)[None] / (half - 1))
         places = np.concatenate([np.sin(angle), np.cos(angle)], 1)
-        return self.params["embedding"]["embed"][text] * np.sqrt(D) + places
+        x = self.params["embedding"]["embed"][text] * np.sqrt(D) + places
+        if self.norm == "peri":
+            return self.layer_norm(self.params[f"{side}_entrance"]["norm"], x)
+        return x
 
     def stack(self, name, x, memory):
         stack = self.params[name]
@@ -96,7 +99,8 @@ class Reference:
             x = self.block(
                 jax.tree.map(lambda w, n=n: w[n], stack["layers"]), x, memory
             )
-        return self.layer_norm(stack["norm"], x) if self.norm == "pre" else x
+        after = self.norm in ("post", "deepnorm")
+        return x if after else self.layer_norm(stack["norm"], x)
 
     def block(self, p, x, memory):
         def look(y):
@@ -109,15 +113,25 @@ class Reference:
         def think(y):
             return np.maximum(y @ p["mlp"]["in"], 0) @ p["mlp"]["out"]
 
-        x = self.residual(p["norm_attention"], look, x)
+        # DeepNorm of 2 + 2 layers: .81 (N^4 M)^(1/16) and (3 M)^(1/4).
+        alpha = 0.81 * 32 ** (1 / 16) if memory is None else 6**0.25
+        x = self.residual(p, "attention", look, x, alpha)
         if memory is not None:
-            x = self.residual(p["norm_cross"], look_at_memory, x)
-        return self.residual(p["norm_mlp"], think, x)
+            x = self.residual(p, "cross", look_at_memory, x, alpha)
+        return self.residual(p, "mlp", think, x, alpha)
 
-    def residual(self, norm, layer, x):
+    def residual(self, p, name, layer, x, alpha):
+        norm = p[f"norm_{name}"]
         if self.norm == "pre":
             return x + layer(self.layer_norm(norm, x))
-        return self.layer_norm(norm, x + layer(x))
+        if self.norm in ("sandwich", "peri"):
+            out = self.layer_norm(
+                p[f"norm_out_{name}"], layer(self.layer_norm(norm, x))
+            )
+            return x + out
+        return self.layer_norm(
+            norm, (alpha if self.norm == "deepnorm" else 1) * x + layer(x)
+        )
 
     def layer_norm(self, p, x):
         x = x - x.mean(-1, keepdims=True)
@@ -187,11 +201,11 @@ def test_no_token_sees_itself_or_what_comes_after_it(params, forward):
 
 
 def num_expected(norm):
-    encoder, decoder = (
-        4 * D**2 + 2 * D * F + 2 * 2 * D,
-        8 * D**2 + 2 * D * F + 3 * 2 * D,
-    )
-    return V * D + 2 * encoder + 2 * decoder + (2 * 2 * D if norm == "pre" else 0)
+    norms = 2 * 2 * D if norm in ("sandwich", "peri") else 2 * D  # of a branch
+    encoder = 4 * D**2 + 2 * D * F + 2 * norms
+    decoder = 8 * D**2 + 2 * D * F + 3 * norms
+    at_ends = dict(pre=1, sandwich=1, peri=2).get(norm, 0)
+    return V * D + 2 * encoder + 2 * decoder + 2 * at_ends * 2 * D
 
 
 def test_there_are_as_many_parameters_as_the_formula_says(model, params):

@@ -1,5 +1,8 @@
 """experiments/presets.py: the sizes of the releases, and that every block runs."""
 
+import pathlib
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,3 +122,16 @@ def test_a_reduced_preset_trains_in_bfloat16_with_remat_on_four_devices(name):
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         assert jnp.isfinite(leaf).all(), path
         assert leaf.any(), path
+
+
+def test_the_page_on_models_has_every_word_and_every_preset():
+    page = (pathlib.Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    for family in MODELS:
+        options = SCHEMA["model"].options({"name": family}, "model")
+        missing = [word for word in options if f"`{word}`" not in page]
+        assert not missing
+        for value in [v for p in options.values() for v in get_args(p.annotation)]:
+            assert not isinstance(value, str) or f"`{value}`" in page, value
+    for name, preset in PRESETS.items():
+        assert f"| `{name}` |" in page
+        assert f"| {preset.parameters:,} |" in page
