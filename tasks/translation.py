@@ -16,7 +16,7 @@ from models import flops
 from models.decode.terms import START, Found, Method, Opening
 from tasks import generation
 from tasks.forward import scores_of
-from tasks.metrics import METRICS, Scores, Tokenizer
+from tasks.metrics import Scores, Tokenizer, compared
 
 INPUTS = ("source_BM", "source_segment_BM", "target_BL", "target_segment_BL")
 
@@ -92,17 +92,8 @@ class Translation:
         predictions: Sequence[str],
         references: Sequence[str],
     ) -> Scores:
-        """Every metric, and as `copy_...` that of copying the source: the baseline."""
-        scores: Scores = {}
-        for metric in METRICS.values():
-            scores |= metric(predictions, references, self.bleu_tokenizer)
-            copied = metric(sources, references, self.bleu_tokenizer)
-            scores |= {
-                f"copy_{name}": value
-                for name, value in copied.items()
-                if not name.endswith("_signature")
-            }
-        return scores
+        """See `compared`."""
+        return compared(sources, predictions, references, self.bleu_tokenizer)
 
     def summary(self, loss: float, stats: Mapping[str, Any]) -> dict[str, float]:
         """Nothing: a target's length in characters is no unit of translation."""

@@ -95,6 +95,7 @@ def house(tmp_path, monkeypatch):
     room = sys.modules.get("train") or types.ModuleType("train")
     fakes = dict(
         assemble=dict(
+            check=lambda config: None,
             dry_run=lambda config: calls.append(("dry_run", config)),
         ),
         run=dict(
