@@ -17,11 +17,16 @@ SIZES = dict(width=D, num_heads=2, mlp_width=F, num_experts=E)
 
 def apply(x_BLD, real_BL, train=False, **words):
     model = Experts(Settings(**SIZES | words))
-    params = model.init(jax.random.key(1), x_BLD, real_BL, train=False)["params"]
-    y_BLD, sown = model.apply(
-        {"params": params}, x_BLD, real_BL, train=train, mutable=["losses"]
-    )
-    return params, y_BLD, sown["losses"]["balance"][0]
+
+    @jax.jit
+    def run(key):
+        params = model.init(key, x_BLD, real_BL, train=False)["params"]
+        y_BLD, sown = model.apply(
+            {"params": params}, x_BLD, real_BL, train=train, mutable=["losses"]
+        )
+        return params, y_BLD, sown["losses"]["balance"][0]
+
+    return run(jax.random.key(1))
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +116,10 @@ def test_the_balance_is_part_of_the_objective_in_training_alone():
     for weight in (0.0, 0.5):
         words = dict(balance=weight, capacity=float(E))
         task = Language(Decoder(vocab=11, num_layers=2, **SIZES, **words))
-        params, key = task.init(jax.random.key(0)), jax.random.key(1)
-        scores[weight] = task.score(params, batch, key, train=True)
-        still = task.score(params, batch, key, train=False)
+        params, key = jax.jit(task.init)(jax.random.key(0)), jax.random.key(1)
+        score = jax.jit(task.score, static_argnames="train")
+        scores[weight] = score(params, batch, key, train=True)
+        still = score(params, batch, key, train=False)
         assert still["objective"].value == still["loss"].value
     uneven = scores[0.5]["balance"].value
     assert uneven >= 1.0

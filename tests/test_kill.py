@@ -77,7 +77,7 @@ def test_a_signal_saves_the_step_it_interrupts(tmp_path, number):
 
 
 @pytest.mark.parametrize(
-    ("kills", "seed"), [(3, 0), pytest.param(20, 1, marks=pytest.mark.slow)]
+    ("kills", "seed"), [(2, 0), pytest.param(20, 1, marks=pytest.mark.slow)]
 )
 def test_a_run_killed_again_and_again_is_the_same_run(tmp_path, kills, seed):
     config = tiny(

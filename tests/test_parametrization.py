@@ -35,6 +35,12 @@ def decoder(width, kind, **words):
     )
 
 
+def fresh(model):
+    return jax.jit(lambda key: model.init(key, TOKEN_BL, ONES_BL, train=False))(
+        jax.random.key(0)
+    )
+
+
 def logit_change(width, kind, rule, num_steps=3):
     """The mean size of what a few steps change in the logits."""
     model = decoder(width, kind)
@@ -82,13 +88,13 @@ ADAM = dict(name="adam", b1=0.9, b2=0.95, eps=1e-12)
 
 
 def test_a_step_changes_the_logits_alike_at_every_width():
-    assert abs(slope("mup", ADAM, (32, 96, 256))) < 0.05
-    assert slope("standard", ADAM, (32, 256)) > 0.2
+    assert abs(slope("mup", ADAM, (32, 64, 128))) < 0.05
+    assert slope("standard", ADAM, (32, 128)) > 0.2
 
 
 def test_under_gradient_descent_too():
     sgd = dict(name="sgd", momentum=0.9)
-    assert abs(slope("mup", sgd, (32, 256))) < 0.1
+    assert abs(slope("mup", sgd, (32, 128))) < 0.1
 
 
 def test_what_sums_over_a_width_learns_more_slowly():
@@ -113,8 +119,7 @@ def test_what_sums_over_a_width_learns_more_slowly():
 
 def test_at_the_base_width_it_is_the_standard_parametrization():
     mup, standard = decoder(BASE, "mup"), decoder(BASE, "standard")
-    params = standard.init(jax.random.key(0), TOKEN_BL, ONES_BL, train=False)
-    same = mup.init(jax.random.key(0), TOKEN_BL, ONES_BL, train=False)
+    params, same = map(fresh, (standard, mup))
     assert not same["params"]["embedding"].pop("unembed").any()  # as it departs
     same["params"]["embedding"]["unembed"] = params["params"]["embedding"]["unembed"]
     jax.tree.map(np.testing.assert_array_equal, params, same)
@@ -143,7 +148,7 @@ def test_scores_are_scaled_by_the_width_of_a_head_and_not_its_root():
 
 def test_decay_does_not_feel_the_factors():
     model = decoder(128, "mup")
-    params = model.init(jax.random.key(0), TOKEN_BL, ONES_BL, train=False)["params"]
+    params = fresh(model)["params"]
     tx, _ = make(
         decay=0.5,
         rule=ADAM,

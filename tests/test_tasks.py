@@ -40,11 +40,15 @@ def batch_of(rows):
 
 def test_packed_rows_score_like_single_ones_and_padding_weighs_nothing():
     task = Translation(EncoderDecoder(**SIZES))
-    params = task.init(jax.random.key(0))
+    params = jax.jit(task.init)(jax.random.key(0))
     one, two = ([4, 5, 1], [6, 1]), ([7, 1], [8, 9, 1])
     key = jax.random.key(0)
-    packed = task.score(params, batch_of([[one, two]]), key, train=False)
-    single = task.score(params, batch_of([[one], [two], []]), key, train=False)
+    packed = jax.jit(task.score, static_argnames="train")(
+        params, batch_of([[one, two]]), key, train=False
+    )
+    single = jax.jit(task.score, static_argnames="train")(
+        params, batch_of([[one], [two], []]), key, train=False
+    )
     for name in ("loss", "objective", "accuracy"):
         assert packed[name].weight == single[name].weight == 5
         np.testing.assert_allclose(packed[name].total, single[name].total, rtol=1e-5)
@@ -52,10 +56,12 @@ def test_packed_rows_score_like_single_ones_and_padding_weighs_nothing():
 
 def test_smoothing_is_in_the_objective_of_training_only():
     task = Translation(EncoderDecoder(**SIZES), smoothing=0.3)
-    params, key = task.init(jax.random.key(0)), jax.random.key(0)
+    params, key = jax.jit(task.init)(jax.random.key(0)), jax.random.key(0)
     batch = batch_of([[([4, 5, 1], [6, 1])]])
-    train = task.score(params, batch, key, train=True)
-    valid = task.score(params, batch, key, train=False)
+    train = jax.jit(task.score, static_argnames="train")(params, batch, key, train=True)
+    valid = jax.jit(task.score, static_argnames="train")(
+        params, batch, key, train=False
+    )
     assert train["objective"].total != train["loss"].total
     assert valid["objective"].total == valid["loss"].total
     np.testing.assert_allclose(train["loss"].total, valid["loss"].total, rtol=1e-6)
@@ -82,7 +88,7 @@ def test_flops_agree_with_the_compiler():
     task = Translation(
         EncoderDecoder(**SIZES | dict(width=64, mlp_width=256, vocab=97))
     )
-    params = task.init(jax.random.key(0))
+    params = jax.jit(task.init)(jax.random.key(0))
     batch = jax.tree.map(lambda x: jnp.ones((4, 32), jnp.int32), batch_of([[]]))
     forward = jax.jit(lambda p: task.score(p, batch, jax.random.key(0), train=False))
     counted = forward.lower(params).compile().cost_analysis()["flops"]
