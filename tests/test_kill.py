@@ -77,15 +77,18 @@ def test_a_signal_saves_the_step_it_interrupts(tmp_path, number):
 
 
 @pytest.mark.parametrize(
-    ("kills", "seed"), [(2, 0), pytest.param(20, 1, marks=pytest.mark.slow)]
+    ("kills", "steps_each", "seed"),
+    [(2, 60, 0), pytest.param(20, 150, 1, marks=pytest.mark.slow)],
 )
-def test_a_run_killed_again_and_again_is_the_same_run(tmp_path, kills, seed):
+def test_a_run_killed_again_and_again_is_the_same_run(
+    tmp_path, kills, steps_each, seed
+):
     config = tiny(
-        num_steps=150 * (kills + 1),
+        num_steps=steps_each * (kills + 1),
         log_every=7,
         model__dropout=0.1,
         checkpoint__every_steps=4,
-        evaluate__every_steps=60,
+        evaluate__every_steps=30,
         optim__schedule__name="constant",
     )
     config_file = tmp_path / "config.json"

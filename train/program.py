@@ -85,6 +85,8 @@ class Program:
         self._static, self._vocab, self.mesh = static, vocab, mesh
         self.compile_seconds = 0.0
         self._compiled: dict[Any, Any] = {}
+        self._shape: TrainState | None = None  # traced once, whatever the numbers are
+        self._score_names: list[str] = []
 
     def init(self, values: Values, key: PRNGKeyArray) -> TrainState:
         """The state before the first step."""
@@ -94,14 +96,16 @@ class Program:
 
     def shape(self, values: Values, key: PRNGKeyArray) -> TrainState:
         """The state's shapes and shardings, without computing it."""
-        shape = jax.eval_shape(self._init, values, key)
-        return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=sharding
-            ),
-            shape,
-            meshes.shardings(self.mesh, shape),
-        )
+        if self._shape is None:
+            shape = jax.eval_shape(self._init, values, key)
+            self._shape = jax.tree.map(
+                lambda leaf, sharding: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=sharding
+                ),
+                shape,
+                meshes.shardings(self.mesh, shape),
+            )
+        return self._shape
 
     def compile_step(
         self, state: TrainState, batch: Batch, key: PRNGKeyArray, values: Values
@@ -120,9 +124,12 @@ class Program:
 
     def score_names(self, values: Values, batch: Batch) -> list[str]:
         """Of the task's scores, without computing them."""
-        key = jax.random.key(0)
-        params = self.shape(values, key).params
-        return sorted(jax.eval_shape(self._score, params, batch, key, values))
+        if not self._score_names:
+            key = jax.random.key(0)
+            params = self.shape(values, key).params
+            scores = jax.eval_shape(self._score, params, batch, key, values)
+            self._score_names = sorted(scores)
+        return self._score_names
 
     def prefill(
         self, params: PyTree, batch: Batch, values: Values, *, beams: int, room: int
