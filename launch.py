@@ -8,21 +8,23 @@ other codes. Whatever needs JAX is imported once the words are known to be right
 """
 
 import os
-import runpy
+import re
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from core.command import ANY_KEY, Command, Option, choose, explain, overview, parse
 from core.exits import DONE, PREEMPTED, REFUSED, Stop
-from core.refusal import Refused, listed, nearest, one_line, preparing, short, shown
+from core.experiment import stated
+from core.refusal import Refused, nearest, one_line, preparing, short, shown
 
 ROOT = Path(__file__).resolve().parent
 
 # Functions of a run that has begun: an error in them is no longer the user's.
 RUNNING = ("train.loop.fit", "train.run._finish")
+
+# Checkpoints that have no number.
+WORDS = re.compile("best|latest|average:[1-9][0-9]{0,3}", re.ASCII)
 
 
 def train(
@@ -41,13 +43,13 @@ def train(
             raise ValueError("train needs --workdir=DIR, where the run is kept.")
         if workdir:
             _folder(workdir)
-        stated = load(config)
+        given = stated(config, ROOT)
         from core.overrides import resolve
         from core.settings import dump
         from train import assemble, run
         from train.schema import SCHEMA
 
-        resolved, notes = resolve(stated, overrides, SCHEMA)
+        resolved, notes = resolve(given, overrides, SCHEMA)
         assemble.check(resolved)
         for note in notes:
             print(one_line(note), file=sys.stderr)
@@ -74,9 +76,10 @@ def evaluate(
         _run_folder(workdir)
         _only_decode(overrides)
         step = checkpoint.isascii() and checkpoint.isdigit() and len(checkpoint) < 20
-        if not step and checkpoint not in ("best", "latest"):
+        if not (step or WORDS.fullmatch(checkpoint)):
             raise ValueError(
-                f"--checkpoint={shown(checkpoint)} must be best, latest or a step."
+                f"--checkpoint={shown(checkpoint)} must be best, latest or a step, or "
+                "average:K, the mean of the last K."
                 f"{nearest(checkpoint, ('best', 'latest'))}"
             )
         from train.evaluate import evaluate
@@ -109,6 +112,16 @@ def predict(
                 print(f"{score:.4f}\t{said}" if len(answers) > 1 else said, flush=True)
 
 
+def techniques(*, family: str = "", markdown: bool = False) -> None:
+    """Prints every technique: its paper, who provides it, its numbers, cost, proof."""
+    with preparing():
+        from train import catalogue
+
+        found = catalogue.techniques(family)
+        shown_as = catalogue.as_markdown if markdown else catalogue.as_text
+        print(shown_as(found), end="")
+
+
 WORKDIR = Option("the folder of the run", "DIR", needed=True)
 DECODING = Option("changes how it decodes: --config.decode.beam=8", "VALUE")
 
@@ -138,7 +151,7 @@ COMMANDS = {
         {
             "workdir": WORKDIR,
             "split": Option("train, validation or test (the default)", "SPLIT"),
-            "checkpoint": Option("best (the default), latest, or a step", "WHICH"),
+            "checkpoint": Option("best (default), latest, a step, average:K", "WHICH"),
             ANY_KEY: DECODING,
         },
         "python launch.py evaluate --workdir=runs/localize --split=validation",
@@ -152,6 +165,14 @@ COMMANDS = {
         },
         "python launch.py predict --workdir=runs/shakespeare --text='ROMEO:' "
         "--config.decode.name=sample --config.decode.temperature=0.8",
+    ),
+    "techniques": Command(
+        techniques,
+        {
+            "family": Option("only those of a block of the config", "BLOCK"),
+            "markdown": Option("as the page docs/techniques.md"),
+        },
+        "python launch.py techniques --family=optim",
     ),
 }
 
@@ -229,63 +250,6 @@ def _stdin() -> Iterator[str]:
             yield line.decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise ValueError(f"stdin, line {number} is no UTF-8.") from error
-
-
-def load(text: str) -> dict[str, Any]:
-    """What `--config=` names: an experiment's config under its options, or a run's.
-
-    Raises:
-      ValueError: no such file, or one that makes no config.
-    """
-    path, colon, options = text.partition(":")
-    known = [
-        f"experiments/{file.name}"
-        for file in sorted((ROOT / "experiments").glob("*.py"))
-        if "def get_config(" in file.read_text(encoding="utf-8")
-    ]
-    where = f"--config={short(path, 100)}"
-    if os.path.isdir(path):
-        raise ValueError(
-            f"{where} is a folder; name a file, such as {path}/config.json."
-        )
-    if not os.path.isfile(path):
-        raise ValueError(
-            f"{where} is not there.{nearest(path, known)} Known: {listed(known)}."
-        )
-    if colon and not options:
-        raise ValueError(f"{where}: has no options behind its colon.")
-    if path.endswith(".json"):
-        if colon:
-            raise ValueError(f"{where} takes no options, and has {shown(options)}.")
-        from core.settings import load
-
-        return load(path)
-    if not path.endswith(".py"):
-        raise ValueError(
-            f"{where} must be a .py or .json file. Known: {listed(known)}."
-        )
-    if not Path(path).resolve().is_relative_to(ROOT):
-        raise ValueError(f"{where} lies outside {ROOT}; copy it to experiments/.")
-    return _experiment(path, options)
-
-
-def _experiment(path: str, options: str) -> dict[str, Any]:
-    """Runs an experiment's file; what it raises is one line with its place."""
-    try:
-        names = runpy.run_path(path)
-        if "get_config" not in names:
-            raise ValueError("has no get_config(options), so it is no experiment.")
-        config = names["get_config"](options)
-        return config if isinstance(config, dict) else config.to_dict()
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    except SyntaxError as error:
-        raise ValueError(f"{path}, line {error.lineno}: {error.msg}.") from error
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == path]
-        place = f"{path}, line {lines[-1]}" if lines else path
-        raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ Sharding, decay, muP, per-layer norms, pruning and weight conversion read it. Le
 are those of STYLE.md.
 """
 
+import math
+from typing import NamedTuple
+
 import jax
 from jaxtyping import PyTree
 
@@ -62,6 +65,34 @@ def inputs_of(params: PyTree) -> PyTree:
         lambda words: words.split()[-2] if " " in words.removeprefix("N ") else "",
         _words_of(params),
     )
+
+
+class View(NamedTuple):
+    """A leaf as matrices: `num_stacked` leading axes count them, `shape` is of one.
+
+    One is (in, out), the axes of each side merged; a vector has an axis only.
+    """
+
+    num_stacked: int
+    shape: tuple[int, ...]
+
+
+def views_of(params: PyTree) -> PyTree:
+    """Tree -> tree of what each tensor of each layer is to rules that take it whole.
+
+    >>> import numpy as np
+    >>> views_of({"layers": {"attention": {"query": np.zeros((2, 8, 4, 3))}}})
+    {'layers': {'attention': {'query': View(num_stacked=1, shape=(8, 12))}}}
+    """
+
+    def view(leaf, words):
+        own = words.removeprefix("N ").split()
+        num_stacked = words.startswith("N ") + len(own[:-2])
+        sizes = iter(leaf.shape[num_stacked:])
+        sides = [[next(sizes) for _ in side] for side in own[-2:]]
+        return View(num_stacked, tuple(map(math.prod, sides)))
+
+    return jax.tree.map(view, params, _words_of(params))
 
 
 def _words_of(params: PyTree) -> PyTree:

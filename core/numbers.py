@@ -5,7 +5,7 @@ is left is static: it shapes the program. A float at its neutral value stays sta
 that what is off leaves no trace in the program.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,19 @@ from core.types import Config
 Values = dict[str, np.ndarray]
 
 
-def split(config: Config, blocks: Mapping[str, Block], whole: str) -> Values:
+def split(
+    config: Config, blocks: Mapping[str, Block], whole: Collection[str] = ()
+) -> Values:
     """The inputs of the program that `config` describes, by dotted key.
 
-    `blocks` are the places of the config that enter the program; of the one named
-    `whole` the ints are inputs too (a sweep over warmups is one program).
+    `blocks` are the places of the config that enter the program; of those named in
+    `whole` the ints are inputs too (a sweep over warmups is one program), and tuples,
+    which are of floats there.
 
     >>> from core.registry import Entry, Range
     >>> rate = Entry(lambda *, rate: rate, "", {"rate": Range("[0, 1)", neutral=0.0)})
     >>> blocks = {"a": Block(rate), "b": Block(rate)}
-    >>> split({"a": {"rate": 0.5}, "b": {"rate": 0.0}}, blocks, whole="")
+    >>> split({"a": {"rate": 0.5}, "b": {"rate": 0.0}}, blocks)
     {'a.rate': array(0.5, dtype=float32)}
     """
     values = {}
@@ -39,8 +42,10 @@ def split(config: Config, blocks: Mapping[str, Block], whole: str) -> Values:
             if type(value) is float:
                 if key not in ranges or value != ranges[key].neutral:
                     values[name] = np.asarray(value, np.float32)
-            elif where == whole and type(value) is int:
+            elif where in whole and type(value) is int:
                 values[name] = np.asarray(value, np.int32)
+            elif where in whole and type(value) is tuple:
+                values[name] = np.asarray(value, np.float32)
     return values
 
 

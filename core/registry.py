@@ -37,24 +37,49 @@ class Range(NamedTuple):
         return above and below
 
 
+class Note(NamedTuple):
+    """What the catalogue tells of a technique beside its signature.
+
+    `proof` is the test that holds it against the outside; `provider` the symbol of a
+    library, "" where it is written here; `cost` what it takes beside its state.
+    `source` is of a word of a block, for an entry has its own.
+    """
+
+    proof: str
+    provider: str = ""
+    cost: str = ""
+    source: str = ""
+
+
 class Entry(NamedTuple):
     """One line of a registry.
 
     `ranges` has every number of the builder; `check(**options)` raises ValueError for
-    what no single range can say (that a warmup is longer than its run, say).
+    what no single range can say (that a warmup is longer than its run, say). `note` is
+    for the catalogue, and so are those of `words`, of which each is a technique.
     """
 
     build: Callable[..., Any]
     source: str
     ranges: Mapping[str, Range] = types.MappingProxyType({})
     check: Callable[..., None] | None = None
+    note: Note = Note("")
+    words: Mapping[str, Note] = types.MappingProxyType({})
 
 
 class Block(NamedTuple):
-    """A place in the config: a registry or one entry; `given` is not configured."""
+    """A place in the config: a registry or one entry; `given` is not configured.
+
+    `default` is the entry of a registry where the config names none; "" is no entry.
+    """
 
     table: Mapping[str, Entry] | Entry
     given: Collection[str] = ()
+    default: str = ""
+
+    def name(self, config: Config) -> str:
+        """Of the entry in a registry that a config means."""
+        return config.get("name", self.default)
 
     @property
     def named(self) -> bool:
@@ -65,12 +90,12 @@ class Block(NamedTuple):
         """The entry that the config's block at `where` names."""
         if isinstance(self.table, Entry):
             return self.table
-        if "name" not in config:
+        if self.name(config) == "":
             raise ValueError(
                 f"{under(where, 'name')} has no value, and it needs one. "
                 f"Known: {listed(self.table)}."
             )
-        return lookup(self.table, config["name"], under(where, "name"))
+        return lookup(self.table, self.name(config), under(where, "name"))
 
     def options(self, config: Config, where: str) -> dict[str, inspect.Parameter]:
         """What may stand in the block beside `name`."""

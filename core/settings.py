@@ -52,7 +52,7 @@ def filled(
       ValueError: a key that the builder does not take, or a name that is not known.
     """
     check_keys(config, block, where, below)
-    full = {"name": config["name"]} if block.named else {}
+    full = {"name": block.name(config)} if block.named else {}
     for key, parameter in block.options(config, where).items():
         if key in below:
             continue

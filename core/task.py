@@ -28,6 +28,17 @@ class Task(Protocol):
         """At least `objective` and `loss`. Pure, and jitted by the caller."""
         ...
 
+    def drawn_loss(self, params: PyTree, batch: Batch, key: PRNGKeyArray) -> Mean:
+        """What `loss` would be in training had the model drawn the targets itself.
+
+        It has a gradient. What the model reads is the batch's, earlier targets too.
+        """
+        ...
+
+    def looks(self, params: PyTree, batch: Batch) -> dict[str, Mean]:
+        """Of each layer's attention the largest score and the mean entropy."""
+        ...
+
     def forward_flops(self, params: PyTree, batch: Batch) -> int:
         """Operations of one forward pass over a batch of such a shape."""
         ...

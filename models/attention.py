@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from models.attend import attend, linear
 from models.attend.bias import Bias
 from models.attend.features import Elu, Features, random_features, scores
+from models.attend.look import Look, look
 from models.attend.mask import Mask
 from models.attend.plain import capped
 from models.dropout import Dropout
@@ -75,6 +76,7 @@ class Attention(nn.Module):
             self.query_norm = nn.RMSNorm(epsilon=epsilon, dtype=s.dtype)
             self.key_norm = nn.RMSNorm(epsilon=epsilon, dtype=s.dtype)
         self.drop = Dropout(s.attention_dropout)
+        self.drop_connect = Dropout(s.drop_connect, s.generator)
 
     def __call__(
         self,
@@ -86,7 +88,8 @@ class Attention(nn.Module):
         turn: Rotation | None = None,
         train: bool,
     ) -> Float[Array, "B L D"]:
-        return self.attend(x_BLD, *self.keys(memory_BMD, turn), mask, bias, turn, train)
+        sides = self.keys(memory_BMD, turn, train=train)
+        return self.attend(x_BLD, *sides, mask, bias, turn, train)
 
     def remember(
         self,
@@ -102,11 +105,17 @@ class Attention(nn.Module):
         return y_BLD, _as_memory(key_BMGK, value_BMGK)
 
     def keys(
-        self, memory_BMD: Float[Array, "B M D"], turn: Rotation | None
+        self,
+        memory_BMD: Float[Array, "B M D"],
+        turn: Rotation | None,
+        *,
+        train: bool = False,
     ) -> tuple[Float[Array, "B M G K"], Float[Array, "B M G K"]]:
         """Keys and values of a memory."""
-        key_BMGK = _project(memory_BMD, self.key, self._bias("key_bias"))
-        value_BMGK = _project(memory_BMD, self.value, self._bias("value_bias"))
+        key_DGK = self.drop_connect(self.key, train=train)
+        value_DGK = self.drop_connect(self.value, train=train)
+        key_BMGK = _project(memory_BMD, key_DGK, self._bias("key_bias"))
+        value_BMGK = _project(memory_BMD, value_DGK, self._bias("value_bias"))
         if self.settings.qk_norm:
             key_BMGK = self.key_norm(key_BMGK)
         return key_BMGK if turn is None else turn(key_BMGK), value_BMGK
@@ -114,11 +123,13 @@ class Attention(nn.Module):
     def attend(self, x_BLD, key_BMGK, value_BMGK, mask, bias, turn, train):
         """What each token finds among keys and values that are there already."""
         s = self.settings
-        query_BLHK = self._queries(x_BLD, turn)
+        query_BLHK = self._queries(x_BLD, turn, train)
         sides = query_BLHK, key_BMGK, value_BMGK
+        if self.is_mutable_collection("looks") and not self.is_initializing():
+            self.sow("looks", "look", self._look(query_BLHK, key_BMGK, mask, bias))
         if self._linear:
             features = features_of(s)
-            return self._out(linear.attend(*sides, mask, features=features))
+            return self._out(linear.attend(*sides, mask, features=features), train)
         mixed_BLHK = attend(
             *sides,
             mask,
@@ -127,7 +138,7 @@ class Attention(nn.Module):
             drop=self.drop.of_parts(train=train),
             implementation=s.implementation,
         )
-        return self._out(mixed_BLHK)
+        return self._out(mixed_BLHK, train)
 
     def extend(
         self,
@@ -158,7 +169,7 @@ class Attention(nn.Module):
     ) -> Float[Array, "B L D"]:
         """Attention of few queries to a cache."""
         B, L, _ = x_BLD.shape
-        query_BLHK = self._queries(x_BLD, glance.turn)
+        query_BLHK = self._queries(x_BLD, glance.turn, False)
         _, _, H, K = query_BLHK.shape
         G = self.settings.G
         query_BHLK = jnp.einsum("BLHK->BHLK", query_BLHK)
@@ -172,7 +183,19 @@ class Attention(nn.Module):
         # In this order of axes the product needs no transpose of the values.
         mixed_BGQK = jnp.einsum("BGQM,BGMK->BGQK", weight_BGQM, memory.value_BGMK)
         mixed_BHLK = mixed_BGQK.reshape(B, H, L, K)
-        return self._out(jnp.einsum("BHLK->BLHK", mixed_BHLK))
+        return self._out(jnp.einsum("BHLK->BLHK", mixed_BHLK), False)
+
+    def _look(self, query_BLHK, key_BMGK, mask: Mask, bias: Bias | None) -> Look:
+        """What the weights of a whole row are like, however they are computed."""
+        B, L, H, K = query_BLHK.shape
+        query_BHLK = jnp.einsum("BLHK->BHLK", query_BLHK)
+        query_BGQK = query_BHLK.reshape(B, self.settings.G, -1, K)
+        key_BGKM = jnp.einsum("BMGK->BGKM", key_BMGK)
+        score_BHLM = self._scores(query_BGQK, key_BGKM).reshape(B, H, L, -1)
+        if bias is not None:
+            M = score_BHLM.shape[3]
+            score_BHLM += bias.at(jnp.arange(L), jnp.arange(M))[None]
+        return look(score_BHLM, mask.visible())
 
     def _scores(self, query_BGQK, key_BGKM):
         """What a softmax over the visible makes weights of."""
@@ -192,16 +215,17 @@ class Attention(nn.Module):
         """Linear attention is to one's own text: each query's sums are of its past."""
         return self.settings.attention != "softmax" and not self.cross
 
-    def _queries(self, x_BLD, turn):
+    def _queries(self, x_BLD, turn, train):
         """Scaled already; where nothing normalises them, on the kernel: cheaper."""
         s, scale = self.settings, self._scale()
+        query_DHK = self.drop_connect(self.query, train=train)
         query_bias = self._bias("query_bias")
         if s.qk_norm:
-            query_BLHK = self.query_norm(_project(x_BLD, self.query, query_bias))
+            query_BLHK = self.query_norm(_project(x_BLD, query_DHK, query_bias))
             query_BLHK *= jnp.asarray(scale, query_BLHK.dtype)
         else:
             query_bias = None if query_bias is None else query_bias * scale
-            query_BLHK = _project(x_BLD, self.query * scale, query_bias)
+            query_BLHK = _project(x_BLD, query_DHK * scale, query_bias)
         return query_BLHK if turn is None else turn(query_BLHK)
 
     def _scale(self) -> float:
@@ -221,8 +245,8 @@ class Attention(nn.Module):
     def _bias(self, name):
         return getattr(self, name) if self.settings.bias else None
 
-    def _out(self, mixed_BLHK):
-        o_HKD = self.out.astype(mixed_BLHK.dtype)
+    def _out(self, mixed_BLHK, train):
+        o_HKD = self.drop_connect(self.out, train=train).astype(mixed_BLHK.dtype)
         y_BLD = jnp.einsum("BLHK,HKD->BLD", mixed_BLHK, o_HKD)
         return y_BLD + self.out_bias if self.settings.bias else y_BLD
 

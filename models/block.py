@@ -16,17 +16,21 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
+from core.numbers import off
 from models.attend.bias import Bias, Ranges, Relative, alibi
 from models.attend.mask import Mask
 from models.attention import Attention, Glance, Memory
+from models.drop_layers import Kept, kept_of
 from models.dropout import Dropout
 from models.experts import Experts
 from models.mlp import Mlp
+from models.remat import rematerialized
 from models.rotary import Rotation, rotation
 from models.settings import Settings
 from models.start import Start
 
 BEFORE, AFTER = ("pre", "sandwich", "peri"), ("sandwich", "peri")
+ALL: Kept = {}  # branches are kept by all rows
 
 
 @jax.tree_util.register_static
@@ -60,6 +64,7 @@ class Block(nn.Module):
     """Attention to itself, to a memory if there is one, then the MLP.
 
     `__call__` has the form that a scan over layers wants: carried, per layer, shared.
+    What is per layer is the branches that rows do not skip.
     """
 
     settings: Settings
@@ -81,7 +86,7 @@ class Block(nn.Module):
             self.norm_out = {name: s.make_norm() for name in branches}
         self.drop = Dropout(s.dropout, s.generator)
 
-    def __call__(self, x_BLD: Float[Array, "B L D"], _, sight: Sight):
+    def __call__(self, x_BLD: Float[Array, "B L D"], kept: Kept, sight: Sight):
         """A whole row at once."""
         mask, train = sight.mask, sight.mode.train
 
@@ -90,7 +95,11 @@ class Block(nn.Module):
                 y_BLD, y_BLD, mask, bias=sight.bias, turn=sight.turn, train=train
             )
 
-        return self._rest(self._residual("attention", x_BLD, look, train), sight), None
+        y_BLD = self._residual("attention", x_BLD, look, train, kept)
+        y_BLD = self._rest(y_BLD, sight, kept)
+        if "layer" in kept:
+            y_BLD = jnp.where(kept["layer"] > 0, y_BLD, x_BLD)
+        return y_BLD, None
 
     def read(
         self, x_BLD: Float[Array, "B L D"], sight: Sight
@@ -137,7 +146,7 @@ class Block(nn.Module):
             x_BLD = self._residual("cross", x_BLD, look_at_memory, False)
         return self._think(x_BLD, jnp.ones(x_BLD.shape[:2], bool), False), past
 
-    def _rest(self, x_BLD, sight: Sight):
+    def _rest(self, x_BLD, sight: Sight, kept: Kept = ALL):
         """The branches after self-attention."""
         train = sight.mode.train
 
@@ -148,25 +157,31 @@ class Block(nn.Module):
             return self.cross_attention(y_BLD, memory_BMD, mask, train=train)
 
         if self.cross:
-            x_BLD = self._residual("cross", x_BLD, look_at_memory, train)
-        return self._think(x_BLD, sight.mask.segment_BL > 0, train)
+            x_BLD = self._residual("cross", x_BLD, look_at_memory, train, kept)
+        return self._think(x_BLD, sight.mask.segment_BL > 0, train, kept)
 
-    def _think(self, x_BLD, real_BL: Bool[Array, "B L"], train: bool):
+    def _think(self, x_BLD, real_BL: Bool[Array, "B L"], train: bool, kept: Kept = ALL):
         def think(y_BLD):
             if self.settings.num_experts:
                 return self.experts(y_BLD, real_BL, train=train)
             return self.mlp(y_BLD, train=train)
 
-        return self._residual("mlp", x_BLD, think, train)
+        return self._residual("mlp", x_BLD, think, train, kept)
 
-    def _residual(self, name: str, x_BLD, branch: Callable, train: bool):
+    def _residual(
+        self, name: str, x_BLD, branch: Callable, train: bool, kept: Kept = ALL
+    ):
+        def added(y_BLD):
+            y_BLD = self.drop(y_BLD, train=train)
+            return y_BLD * kept[name].astype(y_BLD.dtype) if name in kept else y_BLD
+
         placed, norm = self.settings.norm, self.norm[name]
         if placed in BEFORE:
             y_BLD = branch(norm(x_BLD))
             if placed in AFTER:
                 y_BLD = self.norm_out[name](y_BLD)
-            return x_BLD + self.drop(y_BLD, train=train)
-        y_BLD = self.drop(branch(x_BLD), train=train)
+            return x_BLD + added(y_BLD)
+        y_BLD = added(branch(x_BLD))
         if placed == "deepnorm":
             x_BLD = x_BLD * jnp.asarray(self.start.residual, x_BLD.dtype)
         return norm(x_BLD + y_BLD)
@@ -184,8 +199,8 @@ class Stack(nn.Module):
     def setup(self):
         s = self.settings
         scanned = nn.scan(
-            _remat(Block, s.remat),
-            variable_axes={"params": 0, "losses": 0},
+            rematerialized(Block, s.remat),
+            variable_axes={"params": 0, "losses": 0, "looks": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(0, nn.broadcast),  # pyright: ignore[reportArgumentType] a tuple may
             length=self.num_layers,
@@ -202,7 +217,11 @@ class Stack(nn.Module):
     def __call__(
         self, x_BLD: Float[Array, "B L D"], sight: Sight
     ) -> Float[Array, "B L D"]:
-        x_BLD, _ = self.layers(x_BLD, None, self._placed(sight))
+        kept = ALL
+        if sight.mode.train and not off(self.settings.layer_drop, 0.0):
+            shape = (self.num_layers, len(x_BLD), 1, 1)
+            kept = kept_of(self.settings, self.make_rng("dropout"), shape, self.cross)
+        x_BLD, _ = self.layers(x_BLD, kept, self._placed(sight))
         return self._finish(x_BLD)
 
     def read(
@@ -277,22 +296,3 @@ class Stack(nn.Module):
 
     def _finish(self, x_BLD):
         return self.norm(x_BLD) if self.settings.norm in BEFORE else x_BLD
-
-
-def _remat(block: type[Block], name: str) -> type[Block]:
-    """The block, with less of its forward pass kept for the backward pass.
-
-    `dots` keeps the results of matrix products with weights, `full` the block's input
-    alone, `offload` what `dots` keeps, in the host's memory. Source: Chen et al. 2016,
-    https://arxiv.org/abs/1604.06174.
-    """
-    policies = jax.checkpoint_policies
-    policy = {
-        "none": None,
-        "dots": policies.dots_with_no_batch_dims_saveable,
-        "full": policies.nothing_saveable,
-        "offload": policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
-    }[name]
-    if policy is None:
-        return block
-    return nn.remat(block, policy=policy, prevent_cse=False)

@@ -67,6 +67,15 @@ class Dropout(nn.Module):
             return self(nn.relu(x), train=train)
         return _drop_relu(x, *self._seed_and_keep())
 
+    def of_slices(
+        self, x: Float[Array, "*axes"], num_axes: int, *, train: bool
+    ) -> Float[Array, "*axes"]:
+        """Of whole slices: what lies at one place of the first axes shares its fate."""
+        if not train or off(self.rate, 0.0):
+            return x
+        scale = self(jnp.ones(x.shape[:num_axes], x.dtype), train=True)
+        return x * jnp.expand_dims(scale, tuple(range(num_axes, x.ndim)))
+
     def of_parts(self, *, train: bool) -> Drop | None:
         """The same for an array that is never whole; None where it does nothing."""
         if not train or off(self.rate, 0.0):
@@ -128,20 +137,25 @@ def _mixed(word: UInt32[Array, ""]) -> UInt32[Array, ""]:
     return word ^ (word >> 16)
 
 
-@jax.custom_vjp
-def _drop(x, seed_2, keep):
-    """The backward pass hashes again: cheaper than to keep a mask in memory."""
+def _dropped(x, seed_2, keep):
+    """What the rules of derivatives call, so that they have a derivative too."""
     kept = _mask(seed_2, keep, x.shape)
     return jnp.where(kept, x * (1 / keep).astype(x.dtype), 0)
 
 
+@jax.custom_vjp
+def _drop(x, seed_2, keep):
+    """The backward pass hashes again: cheaper than to keep a mask in memory."""
+    return _dropped(x, seed_2, keep)
+
+
 def _drop_forward(x, seed_2, keep):
-    return _drop(x, seed_2, keep), (seed_2, keep)
+    return _dropped(x, seed_2, keep), (seed_2, keep)
 
 
 def _drop_backward(residuals, gradient):
     seed_2, keep = residuals
-    return _drop(gradient, seed_2, keep), None, jnp.zeros_like(keep)
+    return _dropped(gradient, seed_2, keep), None, jnp.zeros_like(keep)
 
 
 _drop.defvjp(_drop_forward, _drop_backward)
@@ -149,11 +163,11 @@ _drop.defvjp(_drop_forward, _drop_backward)
 
 @jax.custom_vjp
 def _drop_relu(x, seed_2, keep):
-    return _drop(nn.relu(x), seed_2, keep)
+    return _dropped(nn.relu(x), seed_2, keep)
 
 
 def _drop_relu_forward(x, seed_2, keep):
-    y = _drop_relu(x, seed_2, keep)
+    y = _dropped(nn.relu(x), seed_2, keep)
     return y, (y, keep)
 
 

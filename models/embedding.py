@@ -67,7 +67,14 @@ class Embedding(nn.Module):
 
 
 class Entrance(nn.Module):
-    """What a stack gets: embeddings with their positions, normalised, dropped out."""
+    """What a stack gets: embeddings with their positions, normalised, dropped out.
+
+    Word dropout sets the whole embedding of a token to zero, its type's too, and leaves
+    its position: the token is there, and which it is cannot be seen. Source: Iyyer et
+    al. 2015, https://aclanthology.org/P15-1162, section 3.1; Sennrich et al. 2016,
+    https://arxiv.org/abs/1606.02891, section 2.4. Bowman et al. 2016,
+    https://arxiv.org/abs/1511.06349, put the unknown token there instead.
+    """
 
     settings: Settings
 
@@ -79,6 +86,7 @@ class Entrance(nn.Module):
         if s.embed_norm or s.norm == "peri":
             self.norm = s.make_norm()
         self.drop = Dropout(s.dropout, s.generator)
+        self.drop_words = Dropout(s.word_dropout, s.generator)
 
     def __call__(
         self,
@@ -90,6 +98,7 @@ class Entrance(nn.Module):
     ) -> Float[Array, "B L D"]:
         """All places are below `room`."""
         s = self.settings
+        x_BLD = self.drop_words.of_slices(x_BLD, 2, train=train)
         if s.position == "learned":
             if room > s.max_length:
                 raise ValueError(

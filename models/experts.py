@@ -63,10 +63,12 @@ class Experts(nn.Module):
         """Every expert on its own part of the slots."""
         s, dtype = self.settings, x_BCD.dtype
         E, D, F = s.num_experts, s.width, s.mlp_width
+        drop_connect = Dropout(s.drop_connect, s.generator, name="drop_connect")
         x_BECD = x_BCD.reshape(len(x_BCD), E, -1, D)
 
         def project(name):
             w_EDF = kernel(self, name, (E, D, F), stacked=1, gain=self.start.inner)
+            w_EDF = drop_connect(w_EDF, train=train)
             return jnp.einsum("BECD,EDF->BECF", x_BECD, w_EDF.astype(dtype))
 
         y_BECF = project("in")
@@ -76,6 +78,7 @@ class Experts(nn.Module):
             y_BECF = activate(s.activation, y_BECF)
         y_BECF = Dropout(s.mlp_dropout, s.generator)(y_BECF, train=train)
         out_EFD = kernel(self, "out", (E, F, D), stacked=1, gain=self.start.out)
+        out_EFD = drop_connect(out_EFD, train=train)
         y_BECD = jnp.einsum("BECF,EFD->BECD", y_BECF, out_EFD.astype(dtype))
         return y_BECD.reshape(x_BCD.shape)
 

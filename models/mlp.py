@@ -31,9 +31,11 @@ class Mlp(nn.Module):
     ) -> Float[Array, "B L D"]:
         s, dtype = self.settings, x_BLD.dtype
         D, F = s.width, s.mlp_width
+        drop_connect = Dropout(s.drop_connect, s.generator, name="drop_connect")
 
         def project(name):
-            w_DF = kernel(self, name, (D, F), gain=self.start.inner).astype(dtype)
+            w_DF = kernel(self, name, (D, F), gain=self.start.inner)
+            w_DF = drop_connect(w_DF, train=train).astype(dtype)
             y_BLF = jnp.einsum("BLD,DF->BLF", x_BLD, w_DF)
             if not s.bias:
                 return y_BLF
@@ -48,7 +50,8 @@ class Mlp(nn.Module):
             y_BLF = drop(activate(s.activation, gate_BLF) * y_BLF, train=train)
         else:
             y_BLF = drop(activate(s.activation, y_BLF), train=train)
-        out_FD = kernel(self, "out", (F, D), gain=self.start.out).astype(dtype)
+        out_FD = kernel(self, "out", (F, D), gain=self.start.out)
+        out_FD = drop_connect(out_FD, train=train).astype(dtype)
         y_BLD = jnp.einsum("BLF,FD->BLD", y_BLF, out_FD)
         return y_BLD + bias(self, "out_bias", (D,), dtype) if s.bias else y_BLD
 

@@ -29,7 +29,8 @@ class Settings:
 
     `dropout` is that of Vaswani et al. 2017, section 5.4: of each layer's output before
     it is added, and of the embeddings. Two more places have a rate of their own: the
-    weights of attention, and what the MLP's activation gives.
+    weights of attention, and what the MLP's activation gives. `word_dropout` is that of
+    whole tokens on the way in, `drop_connect` that of the kernels of blocks.
     """
 
     width: int
@@ -74,6 +75,10 @@ class Settings:
     dropout: Number = 0.0
     attention_dropout: Number = 0.0
     mlp_dropout: Number = 0.0
+    word_dropout: Number = 0.0
+    drop_connect: Number = 0.0
+    layer_drop: Number = 0.0
+    layer_drop_kind: Literal["layer", "branch"] = "layer"
     generator: Generator = "hash"
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Remat = "none"
@@ -141,6 +146,9 @@ RANGES = {
     "dropout": _RATE,
     "attention_dropout": _RATE,
     "mlp_dropout": _RATE,
+    "word_dropout": _RATE,
+    "drop_connect": _RATE,
+    "layer_drop": _RATE,
     "unroll": COUNT,
 }
 

@@ -1,14 +1,17 @@
 """Links of the chain beside the rule: clipping, penalties, the rate."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from core.numbers import off
 from core.trees import assign
 from core.types import Number
+from optim.layers import per_layer
 
 # Kernels shrink. Scales and biases do not: they set where and how far a unit reaches.
 # Nor do embeddings and places: a rare word's row would shrink at every step and get
@@ -19,6 +22,20 @@ DECAYED = assign(
         r"[/_](scale|bias|embed|place|distance)$": False,
     }
 )
+
+
+Link = tuple[str, optax.GradientTransformation]  # of a named chain
+
+
+def link(
+    name: str,
+    builder: Callable[[Number], optax.GradientTransformation],
+    number: Number,
+    *,
+    neutral: float = 0.0,
+) -> tuple[Link, ...]:
+    """The link `name` as a tuple of one; an empty one where `number` is off."""
+    return () if off(number, neutral) else ((name, builder(number)),)
 
 
 def clip(max_norm: Number) -> optax.GradientTransformation:
@@ -58,6 +75,42 @@ def add_signs(share: Number) -> optax.GradientTransformation:
     return optax.masked(optax.stateless(add), DECAYED)
 
 
+class Start(NamedTuple):
+    """The parameters that training began with."""
+
+    params: PyTree
+
+
+def add_distance(share: Number) -> optax.GradientTransformationExtraArgs:
+    """g <- g + share (w - w at the start): L2-SP, for what starts from another run.
+
+    Of all parameters, for norms and embeddings have been trained as well. `share` lies
+    in [0, inf).
+    Source: Li et al. 2018, https://arxiv.org/abs/1802.01483, equation 3 with the shares
+    of old and new parameters equal.
+    """
+
+    def init(params):
+        return Start(jax.tree.map(jnp.copy, params))
+
+    def update(updates, state, params=None, **extra):
+        del extra
+        pulled = jax.tree.map(
+            lambda g, w, start: g + share * (w - start), updates, params, state.params
+        )
+        return pulled, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def clip_rms(most: Number) -> optax.GradientTransformationExtraArgs:
+    """u <- u / max(1, RMS(u) / most), each tensor of each layer on its own.
+
+    Source: Shazeer & Stern 2018, https://arxiv.org/abs/1804.04235, section 6.
+    """
+    return per_layer(optax.clip_by_block_rms(most))
+
+
 def scale_each(
     factors: Callable[..., PyTree], *, raw: bool
 ) -> optax.GradientTransformation:
@@ -70,18 +123,29 @@ def scale_each(
     return optax.stateless(scale)
 
 
-def scale_by_rate(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
-    """u <- -schedule(step) u, at the global step that `update` is given.
+def scale_by_rate() -> optax.GradientTransformationExtraArgs:
+    """u <- -rate u, at the rate that `update` is given."""
+
+    def update(updates, state, params=None, **extra):
+        del params
+        return jax.tree.map(lambda u: -extra["rate"] * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def at_rate(
+    tx: optax.GradientTransformationExtraArgs, schedule: optax.Schedule
+) -> optax.GradientTransformationExtraArgs:
+    """`tx`, given `rate`, that of the global `step`, beside what it is given.
 
     A counter of its own would fall behind by each step that a guard skips.
     """
 
     def update(updates, state, params=None, **extra):
-        del params
-        factor = jnp.negative(schedule(extra["step"]))
-        return jax.tree.map(lambda u: factor * u, updates), state
+        rate = jnp.asarray(schedule(extra["step"]))
+        return tx.update(updates, state, params, rate=rate, **extra)
 
-    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+    return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
 def keep_dtypes(

@@ -6,6 +6,10 @@ from tasks import language, translation
 LOSS = {
     "smoothing": Range("[0, 1)", neutral=0.0),
     "z_loss": Range("[0, inf)", neutral=0.0),
+    "confidence_penalty": Range("[0, inf)", neutral=0.0),
+    "focal": Range("[0, inf)", neutral=0.0),
+    "poly": Range("[-1, inf)", neutral=0.0),
+    "r_drop": Range("[0, inf)", neutral=0.0),
     "chunk": Range("[0, inf)"),
 }
 

@@ -12,19 +12,20 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from core.mean import Mean
 from core.task import Batch
-from core.types import Number
 from models import flops
 from models.decode.terms import Found, Method, Opening
 from tasks import generation
-from tasks.forward import scores_of
+from tasks.forward import drawn_loss_of, scores_of
+from tasks.looks import looks_of
 from tasks.metrics import Scores, Tokenizer, compared
+from tasks.penalties import Objective
 
 INPUTS = ("input_BL", "segment_BL")
 HUGE = 700.0  # nats whose exponential is near the end of doubles
 
 
 @dataclasses.dataclass(frozen=True)
-class Language:
+class Language(Objective):
     """Predict each token of a text from those before it.
 
     Batch: `input_BL`, what is read, `target_BL`, what follows it, and `segment_BL`, all
@@ -34,9 +35,6 @@ class Language:
     """
 
     model: nn.Module
-    smoothing: Number = 0.0
-    z_loss: Number = 0.0
-    chunk: int = 0  # places of a row whose logits are in memory at once; 0: all
     bleu_tokenizer: Tokenizer = "13a"
 
     @property
@@ -51,23 +49,35 @@ class Language:
     def score(
         self, params: PyTree, batch: Batch, key: PRNGKeyArray, *, train: bool
     ) -> dict[str, Mean]:
-        inputs = [batch[name] for name in INPUTS]
-        predicted_BL = batch["segment_BL"] > 0
-        if self.model.prefix:
-            inputs.append(batch["prefix_BL"])
-            predicted_BL &= batch["prefix_BL"] == 0
+        inputs, weight_BL = self._given(batch)
         return scores_of(
             self.model,
             params,
             inputs,
             batch["target_BL"],
-            predicted_BL.astype(jnp.float32),
+            weight_BL,
             key,
             train=train,
-            smoothing=self.smoothing,
-            z_loss=self.z_loss,
+            penalties=self.penalties,
             chunk=self.chunk,
         )
+
+    def drawn_loss(self, params: PyTree, batch: Batch, key: PRNGKeyArray) -> Mean:
+        given = *self._given(batch), key
+        return drawn_loss_of(self.model, params, *given, chunk=self.chunk)
+
+    def _given(self, batch):
+        """What is read, and the weight of each target."""
+        inputs = [batch[name] for name in INPUTS]
+        predicted_BL = batch["segment_BL"] > 0
+        if self.model.prefix:
+            inputs.append(batch["prefix_BL"])
+            predicted_BL &= batch["prefix_BL"] == 0
+        return inputs, predicted_BL.astype(jnp.float32)
+
+    def looks(self, params: PyTree, batch: Batch) -> dict[str, Mean]:
+        """See `looks_of`."""
+        return looks_of(self.model, params, self._given(batch)[0])
 
     def forward_flops(self, params: PyTree, batch: Batch) -> int:
         """Operations of one forward pass over a batch of such a shape, `params` too."""

@@ -11,29 +11,27 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from core.mean import Mean
 from core.task import Batch
-from core.types import Number
 from models import flops
 from models.decode.terms import START, Found, Method, Opening
 from tasks import generation
-from tasks.forward import scores_of
+from tasks.forward import drawn_loss_of, scores_of
+from tasks.looks import looks_of
 from tasks.metrics import Scores, Tokenizer, compared
+from tasks.penalties import Objective
 
 INPUTS = ("source_BM", "source_segment_BM", "target_BL", "target_segment_BL")
 
 
 @dataclasses.dataclass(frozen=True)
-class Translation:
+class Translation(Objective):
     """Predict each token of the target from the source and the tokens before it.
 
     Batch: the four arrays of INPUTS, int32, packed; segment 0 is padding.
-    Scores: `loss`, nats a target token; `objective`, the same against smoothed targets;
+    Scores: `loss`, nats a target token; `objective`, the same with its penalties;
     `accuracy`, the share of target tokens ranked first.
     """
 
     model: nn.Module
-    smoothing: Number = 0.0
-    z_loss: Number = 0.0
-    chunk: int = 0  # places of a row whose logits are in memory at once; 0: all
     bleu_tokenizer: Tokenizer = "13a"
 
     continues: ClassVar[bool] = False
@@ -50,13 +48,21 @@ class Translation:
             params,
             [batch[name] for name in INPUTS],
             batch["target_BL"],
-            (batch["target_segment_BL"] > 0).astype(jnp.float32),
+            _weight(batch),
             key,
             train=train,
-            smoothing=self.smoothing,
-            z_loss=self.z_loss,
+            penalties=self.penalties,
             chunk=self.chunk,
         )
+
+    def drawn_loss(self, params: PyTree, batch: Batch, key: PRNGKeyArray) -> Mean:
+        inputs = [batch[name] for name in INPUTS]
+        given = inputs, _weight(batch), key
+        return drawn_loss_of(self.model, params, *given, chunk=self.chunk)
+
+    def looks(self, params: PyTree, batch: Batch) -> dict[str, Mean]:
+        """See `looks_of`."""
+        return looks_of(self.model, params, [batch[name] for name in INPUTS])
 
     def forward_flops(self, params: PyTree, batch: Batch) -> int:
         """Operations of one forward pass over a batch of such a shape, `params` too."""
@@ -99,3 +105,8 @@ class Translation:
         """Nothing: a target's length in characters is no unit of translation."""
         del loss, stats
         return {}
+
+
+def _weight(batch):
+    """Of each target: 1, or 0 for padding."""
+    return (batch["target_segment_BL"] > 0).astype(jnp.float32)

@@ -10,6 +10,7 @@ import pytest
 
 from models.readout import Readout
 from tasks.loss import token_scores
+from tasks.penalties import Penalties
 
 B, L, D, V = 3, 10, 6, 11
 
@@ -27,8 +28,9 @@ def inputs():
 
 
 def ours(x_BLD, readout, target_BL, weight_BL, *, smoothing=0.0, z_loss=0.0, chunk=0):
-    numbers = dict(smoothing=smoothing, z_loss=z_loss, chunk=chunk)
-    return token_scores(x_BLD, readout, target_BL, weight_BL, **numbers)
+    penalties = Penalties.of(smoothing=smoothing, z_loss=z_loss)
+    given = x_BLD, readout, target_BL, weight_BL
+    return token_scores(*given, penalties=penalties, chunk=chunk)
 
 
 def theirs(x_BLD, readout, target_BL, weight_BL, *, smoothing=0.0, z_loss=0.0):

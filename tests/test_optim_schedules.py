@@ -1,20 +1,85 @@
-"""optim/schedules.py: every schedule, at every step of a short run and past its end."""
+"""optim/schedules/: every schedule, at every step of a short run and past its end.
+
+What PyTorch's schedulers give is in a golden file; tests/golden/make_schedules.py
+renews it and says what is in it.
+"""
 
 import functools
 import inspect
+import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from core.numbers import join, split
 from core.registry import Block, build, check
 from core.types import Number
-from optim import SCHEDULES
+from optim import SCHEDULES, SHARES
 
-SHAPE = dict(peak=2.0, warmup_steps=4, decay_steps=5, final_share=0.25)
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "schedules.npz"
 NUM_STEPS = 20
 GIVEN = ("num_steps",)
+
+# Values of all keys, and others; a schedule has its own of them. The two of noam's keys
+# that are not here have the same peak.
+SHAPE = dict(
+    peak=2.0,
+    warmup_steps=4,
+    decay_steps=5,
+    final_share=0.25,
+    power=1.5,
+    width=1,
+    scale=4.0,
+    every_steps=6,
+    factor=0.5,
+    boundary_shares=(0.3, 0.7),
+    level_shares=(1.0, 0.5),
+    rise_share=0.4,
+    start_share=0.1,
+    period_steps=6,
+    growth=2,
+    restart_share=0.5,
+    low_share=0.2,
+    rise_steps=3,
+    fall_steps=5,
+)
+OTHER = dict(
+    peak=0.5,
+    warmup_steps=2,
+    decay_steps=9,
+    final_share=0.125,
+    power=3.0,
+    width=4,
+    scale=1.0,
+    every_steps=3,
+    factor=0.25,
+    boundary_shares=(0.1, 0.4),
+    level_shares=(0.75, 0.25),
+    rise_share=0.2,
+    start_share=0.3,
+    period_steps=4,
+    growth=1,
+    restart_share=0.75,
+    low_share=0.1,
+    rise_steps=4,
+    fall_steps=2,
+)
+WORDS = {
+    "wsd": [dict(shape=shape) for shape in ("linear", "cosine", "exponential")],
+    "piecewise": [dict(shape="cosine")],
+    "one_cycle": [dict(shape="linear"), dict(three_phases=True)],
+    "cyclic": [dict(smooth=True)],
+}
+WARM = sorted(
+    name
+    for name, entry in SCHEDULES.items()
+    if {"peak", "warmup_steps"} <= set(entry.ranges)
+)
+FALLING = sorted({*WARM} - {"cosine_restarts"})
 
 
 @pytest.fixture(params=sorted(SCHEDULES))
@@ -22,32 +87,45 @@ def name(request):
     return request.param
 
 
-def options_of(name, **changed):
-    return {key: (SHAPE | changed)[key] for key in SCHEDULES[name].ranges}
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(GOLDEN) as file:
+        return dict(file)
+
+
+def options_of(name, shape=SHAPE, **changed):
+    return {key: (shape | changed)[key] for key in SCHEDULES[name].ranges}
 
 
 def rates(name, options, num_steps=NUM_STEPS, until=NUM_STEPS):
     """The rates of steps 0 to `until`, which is one more than the run has."""
     rate = build(SCHEDULES, dict(options, name=name), num_steps=num_steps)
-    return jax.vmap(rate)(jnp.arange(until + 1))
+    return every(rate, jnp.arange(until + 1))
+
+
+def every(rate, steps):
+    """Jitted, for op by op it takes longer than to compile."""
+    return jax.jit(jax.vmap(rate))(steps)
 
 
 def test_every_number_of_a_schedule_has_a_range(name):
     parameters = inspect.signature(SCHEDULES[name].build).parameters.items()
-    numbers = {k for k, p in parameters if p.annotation in (Number, int)}
+    kinds = (Number, int, tuple[Number, ...])
+    numbers = {k for k, p in parameters if p.annotation in kinds}
     assert numbers - set(GIVEN) == set(SCHEDULES[name].ranges)
 
 
-def test_a_schedule_is_one_program_for_all_its_numbers(name):
-    first = options_of(name)
-    second = options_of(
-        name, peak=0.5, warmup_steps=2, decay_steps=9, final_share=0.125
-    )
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [(name, words) for name in SCHEDULES for words in [{}, *WORDS.get(name, [])]],
+)
+def test_a_schedule_is_one_program_for_all_its_numbers(name, words):
+    first, second = options_of(name), options_of(name, OTHER)
     lengths = NUM_STEPS, NUM_STEPS - 3
-    program = jax.jit(lambda options, length: rates(name, options, length))
+    program = jax.jit(lambda options, length: rates(name, options | words, length))
     for options, length in zip((first, second), lengths, strict=True):
-        static = rates(name, options, length)
-        np.testing.assert_allclose(program(options, length), static, rtol=1e-6)
+        static = rates(name, options | words, length)
+        np.testing.assert_allclose(program(options, length), static, rtol=2e-6)
     assert program._cache_size() == 1
     both = jax.tree.map(lambda *x: jnp.array(x), first, second)
     mapped = jax.vmap(program)(both, jnp.array(lengths))
@@ -55,23 +133,58 @@ def test_a_schedule_is_one_program_for_all_its_numbers(name):
     np.testing.assert_allclose(mapped, jnp.stack(one_by_one), rtol=1e-6)
 
 
+def test_every_number_of_a_schedule_matters(name):
+    program = jax.jit(lambda options: rates(name, options))
+    words = options_of(name)
+    before = program(words)
+    for key in words:
+        after = program(words | {key: OTHER[key]})
+        assert jnp.abs(after - before).max() > 1e-3, key
+
+
+def test_counts_and_tuples_of_a_schedule_are_inputs_of_the_program(name):
+    config = {"s": dict(options_of(name), name=name)}
+    values = split(config, {"s": Block(SCHEDULES, GIVEN)}, whole=("s",))
+    assert values.keys() == {f"s.{key}" for key in SCHEDULES[name].ranges}
+    program = jax.jit(lambda values: rates(name, bare(join(config, values)["s"])))
+    found = program(values)
+    np.testing.assert_allclose(found, rates(name, bare(config["s"])), rtol=2e-6)
+
+
+def bare(block):
+    return {key: value for key, value in block.items() if key != "name"}
+
+
+@pytest.mark.parametrize("name", WARM)
 @pytest.mark.parametrize("warmup_steps", [0, 1, 4, 15, 20])
-@pytest.mark.parametrize("decay_steps", [0, 1, 5])
 @pytest.mark.parametrize("final_share", [0.0, 0.25, 1.0])
 def test_no_step_of_a_run_has_rate_zero_or_above_the_peak(
-    name, warmup_steps, decay_steps, final_share
+    name, warmup_steps, final_share
 ):
-    decay_steps = min(decay_steps, NUM_STEPS - warmup_steps)
-    shape = dict(decay_steps=decay_steps, final_share=final_share)
-    options = options_of(name, warmup_steps=warmup_steps, **shape)
-    found = compiled(name)(options)
-    assert jnp.all(found[:NUM_STEPS] > 0)
-    assert jnp.all(found >= 0)
-    assert jnp.all(found <= options["peak"])
-    rise = found[: max(warmup_steps, 1)]
-    steps = np.arange(1, len(rise) + 1)
-    np.testing.assert_allclose(rise, 2.0 * steps / len(rise), rtol=1e-6)
-    assert jnp.all(jnp.diff(found[max(warmup_steps, 1) :]) <= 0)
+    for decay_steps in (0, 1, min(5, NUM_STEPS - warmup_steps)):
+        ends = dict(decay_steps=decay_steps, final_share=final_share)
+        ends |= dict(low_share=final_share)
+        options = options_of(name, warmup_steps=warmup_steps, **ends)
+        if not all(holds(name, key, value) for key, value in options.items()):
+            continue
+        found = compiled(name)(options)
+        assert jnp.all(found[:NUM_STEPS] > 0)
+        assert jnp.all(found >= 0)
+        assert jnp.all(found <= options["peak"])
+        rise = found[: max(warmup_steps, 1)]
+        steps = np.arange(1, len(rise) + 1)
+        if name != "multistep":  # whose boundaries may lie in a long warmup
+            np.testing.assert_allclose(
+                rise[: NUM_STEPS // 4], 2.0 * steps[:5] / len(rise), rtol=1e-6
+            )
+        if name in FALLING:
+            assert jnp.all(jnp.diff(found[max(warmup_steps, 1) :]) <= 0)
+
+
+def holds(name, key, value):
+    if isinstance(value, tuple):
+        return all(SCHEDULES[name].ranges[key].holds(x) for x in value)
+    return SCHEDULES[name].ranges[key].holds(value)
 
 
 @functools.cache
@@ -79,75 +192,260 @@ def compiled(name):
     return jax.jit(lambda options: rates(name, options, until=3 * NUM_STEPS))
 
 
+@pytest.mark.parametrize("changed", [{}, dict(warmup_steps=0), dict(warmup_steps=20)])
+def test_the_first_step_has_a_rate(name, changed):
+    found = compiled(name)(options_of(name, **changed))
+    assert found[0] > 0
+    assert jnp.all(jnp.isfinite(found))
+
+
 @pytest.mark.parametrize(
     ("name", "last"),
     [
         ("constant", 2.0),
         ("linear", 0.25 * 2.0),
+        ("polynomial", 0.25 * 2.0),
         ("cosine", 0.25 * 2.0),
-        ("inverse_sqrt", 2.0 * (4 / 21) ** 0.5),
-        ("wsd", 0.0),
+        ("exponential", 0.25 * 2.0),
+        ("rex", 0.25 * 2.0),
+        ("wsd", 0.25 * 2.0),
+        ("power_cool", 0.0),
+        ("multistep", 0.25 * 2.0),
+        ("piecewise", 0.5 * 2.0),
+        ("range_test", 2.0),
     ],
 )
 def test_a_schedule_ends_where_it_should(name, last):
     found = compiled(name)(options_of(name))
-    np.testing.assert_allclose(found[NUM_STEPS], last, rtol=1e-6)
-    if name != "inverse_sqrt":
-        np.testing.assert_allclose(found[NUM_STEPS:], last, rtol=1e-6)
+    np.testing.assert_allclose(found[NUM_STEPS:], last, rtol=1e-6)
 
 
 # A run of 8 steps with a peak of 1, a warmup of 2 and an end at a fifth, by hand.
+HALF = math.sqrt(0.5)
 TABLES = {
     "constant": [0.5, 1, 1, 1, 1, 1, 1, 1, 1],
     "linear": [0.5, 1, 1, 13 / 15, 11 / 15, 0.6, 7 / 15, 1 / 3, 0.2],
-    "cosine": [0.5, 1, 1, 0.9464102, 0.8, 0.6, 0.4, 0.2535898, 0.2],
-    "inverse_sqrt": [
-        0.5,
-        1,
-        0.8164966,
-        0.7071068,
-        0.6324555,
-        0.5773503,
-        0.5345225,
-        0.5,
-        0.4714045,
+    "polynomial": [
+        *(0.5, 1, 1),
+        *(0.2 + 0.8 * (left / 6) ** 1.5 for left in (5, 4, 3, 2, 1, 0)),
     ],
-    "wsd": [0.5, 1, 1, 1, 1, 0.5, 0.2928932, 0.1339746, 0],
+    "cosine": [0.5, 1, 1, 0.9464102, 0.8, 0.6, 0.4, 0.2535898, 0.2],
+    "exponential": [0.5, 1, *(0.2 ** (fall / 6) for fall in range(7))],
+    "rex": [
+        *(0.5, 1, 1),
+        *(0.2 + 0.8 * z / (0.5 + z / 2) for z in (5 / 6, 2 / 3, 1 / 2, 1 / 3, 1 / 6)),
+        0.2,
+    ],
+    "inverse_sqrt": [0.5, 1, *(math.sqrt(2 / (step + 1)) for step in range(2, 9))],
+    "noam": [0.5, 1, *(math.sqrt(2 / (step + 1)) for step in range(2, 9))],
+    "wsd": [
+        *(0.5, 1, 1, 1, 1, 0.6),
+        *(0.2 + 0.8 * (1 - HALF), 0.2 + 0.8 * (1 - math.sqrt(0.75)), 0.2),
+    ],
+    "power_cool": [0.5, 1, 1, 1, 1, 0.75**1.5, 0.5**1.5, 0.25**1.5, 0],
+    "step": [0.5, 1, 1, 1, 1, 1, 1, 1, 0.5],
+    "multistep": [0.5, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25],
+    "piecewise": [0.5, 1, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.5],
+    "one_cycle": [
+        *(0.1, 0.1 + 0.9 * (1 - math.cos(math.pi / 2.2)) / 2),
+        *(
+            0.2 + 0.8 * (1 + math.cos(math.pi * (step - 2.2) / 4.8)) / 2
+            for step in range(3, 8)
+        ),
+        0.2,
+    ],
+    "cosine_restarts": [
+        *(0.5, 1, 1),
+        *(0.2 + 0.4 * (1 + math.cos(math.pi * place / 6)) for place in range(1, 6)),
+        0.5,
+    ],
+    "cyclic": [0.2, 0.2 + 0.8 / 3, 0.2 + 1.6 / 3, 1, 0.84, 0.68, 0.52, 0.36, 0.2],
+    "range_test": [*(0.1 ** (1 - step / 7) for step in range(8)), 1],
 }
+TABLES["one_cycle"].insert(2, 0.1 + 0.9 * (1 - math.cos(math.pi * 2 / 2.2)) / 2)
 
 
 def test_a_schedule_is_its_table(name):
     shape = dict(peak=1.0, warmup_steps=2, decay_steps=4, final_share=0.2)
+    shape |= dict(width=8, boundary_shares=(0.25, 0.75))
+    if name == "piecewise":
+        shape |= dict(boundary_shares=(0.25, 0.875))
     found = rates(name, options_of(name, **shape), num_steps=8, until=8)
-    np.testing.assert_allclose(found, TABLES[name], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(found, TABLES[name], rtol=2e-6, atol=1e-7)
 
 
-def test_inverse_sqrt_is_the_formula_of_vaswani_et_al():
+START = dict(peak=0.5, warmup_steps=0)
+ODD = dict(peak=0.5, rise_share=0.4, start_share=0.1, final_share=0.02)
+LINES = dict(peak=0.5, low_share=0.1, rise_steps=5, fall_steps=9)
+TORCH = {
+    "linear": ("linear", START | dict(final_share=0.1)),
+    "polynomial": ("polynomial", START | dict(power=1.7)),
+    "cosine": ("cosine", START | dict(final_share=0.1)),
+    "exponential": ("exponential", START | dict(final_share=0.05)),
+    "step": ("step", START | dict(every_steps=13, factor=0.3)),
+    "multistep": ("multistep", START | dict(boundary_shares=(0.3, 0.7), factor=0.3)),
+    "one_cycle": ("one_cycle", dict(peak=0.5)),
+    "one_cycle_linear": ("one_cycle", ODD | dict(shape="linear")),
+    "one_cycle_three": ("one_cycle", ODD | dict(three_phases=True)),
+    "one_cycle_all_down": ("one_cycle", ODD | dict(rise_share=0.0)),
+    "restarts": ("cosine_restarts", START | dict(period_steps=7, low_share=0.1)),
+    "restarts_longer": ("cosine_restarts", START | dict(period_steps=5, growth=2)),
+    "restarts_thrice": ("cosine_restarts", START | dict(period_steps=3, growth=3)),
+    "triangular": ("cyclic", LINES),
+    "triangular2": ("cyclic", LINES | dict(factor=0.5)),
+    "exp_range": ("cyclic", LINES | dict(factor=0.97**14, smooth=True)),
+}
+
+
+@pytest.mark.parametrize("case", TORCH)
+def test_a_schedule_is_that_of_pytorch(golden, case):
+    name, options = TORCH[case]
+    found = rates(name, options, num_steps=60, until=59)
+    np.testing.assert_allclose(found, golden[case], rtol=0, atol=1e-6)
+
+
+def test_the_cases_tell_one_another_apart(golden):
+    ends = [golden[case] for case in TORCH]
+    for i, end in enumerate(ends):
+        assert all(np.abs(end - other).max() > 1e-2 for other in ends[:i])
+
+
+def test_piecewise_is_that_of_optax():
+    theirs = optax.piecewise_interpolate_schedule("cosine", 0.5, {20: 0.4, 30: 0.5})
+    points = dict(boundary_shares=(0.0, 0.5, 0.75), level_shares=(1.0, 0.4, 0.2))
+    ours = build(
+        SCHEDULES,
+        dict(name="piecewise", shape="cosine", **START, **points),
+        num_steps=40,
+    )
+    steps = jnp.arange(40)
+    np.testing.assert_allclose(every(ours, steps), every(theirs, steps), 2e-6)
+
+
+def test_a_cooldown_has_the_shapes_of_haegele_et_al():
+    """By their formulas, of x = (step - hold) / decay_steps and the final factor f."""
+    f, x = 0.1, np.arange(40) / 40
+    cosine = f + (1 - f) * (1 + np.cos(np.pi * x)) * 0.5
+    linear = f + (1 - f) * (1 - x)
+    shapes = {
+        "linear": linear,
+        "cosine": cosine,
+        "mirror_cosine": linear * 2 - cosine,
+        "exponential": f**x,
+        "square": f + (1 - f) * (1 - x**2),
+        "1-sqrt": f + (1 - f) * (1 - np.sqrt(x)),
+    }
+    phases = dict(peak=1.0, warmup_steps=10, decay_steps=40, final_share=f)
+    for shape, wanted in shapes.items():
+        found = rates("wsd", phases | dict(shape=shape), num_steps=100, until=99)
+        np.testing.assert_allclose(found[60:], wanted, rtol=2e-6)
+        np.testing.assert_array_equal(found[9:60], 1.0)
+
+
+def test_power_cool_is_the_lesser_of_the_peak_and_a_power_of_what_is_left():
+    options = dict(peak=0.3, warmup_steps=0, decay_steps=40)
+    left = 100.0 - np.arange(101)
+    wanted = np.minimum(0.3, 0.3 / 40**1.2 * left**1.2)
+    found = rates("power_cool", options, num_steps=100, until=100)
+    np.testing.assert_allclose(found, wanted, rtol=2e-6)
+
+
+def test_noam_and_inverse_sqrt_are_the_formula_of_vaswani_et_al():
     width, warmup_steps, steps = 512, 4000, np.array([1, 100, 4000, 4001, 99_999])
     formula = width**-0.5 * np.minimum(steps**-0.5, steps * warmup_steps**-1.5)
     peak = (width * warmup_steps) ** -0.5
-    config = dict(name="inverse_sqrt", peak=peak, warmup_steps=warmup_steps)
-    rate = build(SCHEDULES, config, num_steps=100_000)
-    found = jax.vmap(rate)(jnp.array(steps - 1))
-    np.testing.assert_allclose(found, formula, rtol=1e-6)
+    for config in (
+        dict(name="inverse_sqrt", peak=peak, warmup_steps=warmup_steps),
+        dict(name="noam", width=width, warmup_steps=warmup_steps),
+    ):
+        rate = build(SCHEDULES, config, num_steps=100_000)
+        found = every(rate, jnp.array(steps - 1))
+        np.testing.assert_allclose(found, formula, rtol=1e-6)
 
 
-def test_a_warmup_longer_than_the_run_is_refused(name):
-    options = options_of(name, warmup_steps=20, decay_steps=0)
-    SCHEDULES[name].check(**options, num_steps=20)
-    SCHEDULES[name].check(**options)
-    options["warmup_steps"] = 21
-    with pytest.raises(ValueError, match=r"warmup_steps=21 .*not fit in num_steps=20"):
-        SCHEDULES[name].check(**options, num_steps=20)
+def test_counts_of_noam_whose_product_no_int32_holds_have_a_rate():
+    counts = dict(width=jnp.int32(100_000), warmup_steps=jnp.int32(100_000))
+    rate = build(SCHEDULES, dict(name="noam", **counts), num_steps=200_000)
+    np.testing.assert_allclose(jax.jit(rate)(99_999), 1e-5, rtol=1e-6)
 
 
-def test_a_warmup_and_a_decay_longer_than_the_run_are_refused():
-    options = dict(peak=1.0, warmup_steps=16, decay_steps=4)
-    SCHEDULES["wsd"].check(**options, num_steps=20)
-    options["warmup_steps"] = 17
-    message = r"^warmup_steps=17 and decay_steps=4 do not fit in num_steps=20\.$"
+def test_restarts_come_at_the_step_even_late_in_a_long_run():
+    falls = dict(peak=1.0, warmup_steps=0, period_steps=1000, growth=2)
+    rate = jax.jit(build(SCHEDULES, dict(name="cosine_restarts", **falls), num_steps=9))
+    for number in (1, 7, 17, 20):
+        start = 1000 * (2**number - 1)
+        assert rate(start) == 1.0
+        assert rate(start - 1) < 1e-4
+    falls |= dict(period_steps=3, growth=1_000_000)
+    rate = build(SCHEDULES, dict(name="cosine_restarts", **falls), num_steps=9)
+    late = jnp.array([3, 3_000_003, 2**31 - 1])
+    assert jnp.all(jnp.isfinite(every(rate, late)))
+
+
+def test_a_number_whose_schedule_is_none_is_as_it_is():
+    share = build(SHARES, dict(name="none"), peak=1.0, num_steps=9)
+    assert share(jnp.int32(3)) == 1.0
+    assert "noam" not in SHARES
+    assert SHARES.keys() - SCHEDULES.keys() == {"none"}
+
+
+LONG = {
+    "linear": (dict(warmup_steps=21), r"^warmup_steps=21 does"),
+    "wsd": (
+        dict(warmup_steps=16, decay_steps=5),
+        r"^warmup_steps=16 and decay_steps=5 do",
+    ),
+    "step": (dict(every_steps=17), r"^warmup_steps=4 and every_steps=17 do"),
+    "piecewise": (dict(warmup_steps=21), r"^warmup_steps=21 does"),
+    "cosine_restarts": (dict(period_steps=17), r"and period_steps=17 do"),
+    "cyclic": (dict(rise_steps=16), r"^rise_steps=16 and fall_steps=5 do"),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_phases_longer_than_the_run_are_refused(name):
+    changed, message = LONG[name]
+    SCHEDULES[name].check(**options_of(name), num_steps=20)
+    SCHEDULES[name].check(**options_of(name, **changed))
+    with pytest.raises(ValueError, match=message + r" not fit in num_steps=20\.$"):
+        SCHEDULES[name].check(**options_of(name, **changed), num_steps=20)
+
+
+def test_every_schedule_with_a_warmup_refuses_one_longer_than_the_run(name):
+    if "warmup_steps" in SCHEDULES[name].ranges:
+        options = options_of(name, warmup_steps=21)
+        with pytest.raises(ValueError, match=r"warmup_steps=21 .*not fit in num_steps"):
+            SCHEDULES[name].check(**options, num_steps=20)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        (
+            "wsd",
+            dict(shape="exponential", final_share=0.0),
+            r"^final_share=0\.0 must be more than 0 for shape='exponential'\.$",
+        ),
+        (
+            "piecewise",
+            dict(level_shares=(1.0,)),
+            r"^boundary_shares=\(0\.3, 0\.7\) and level_shares=\(1\.0,\) must be as",
+        ),
+        (
+            "piecewise",
+            dict(boundary_shares=(0.7, 0.3)),
+            r"^boundary_shares=\(0\.7, 0\.3\) must rise\.$",
+        ),
+        (
+            "one_cycle",
+            dict(three_phases=True, rise_share=0.6),
+            r"^rise_share=0\.6 must be at most 0\.5 for three_phases=True\.$",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(name, changed, message):
     with pytest.raises(ValueError, match=message):
-        SCHEDULES["wsd"].check(**options, num_steps=20)
+        SCHEDULES[name].check(**options_of(name) | changed, num_steps=20)
 
 
 @pytest.mark.parametrize(
@@ -161,12 +459,20 @@ def test_a_warmup_and_a_decay_longer_than_the_run_are_refused():
         ("final_share", 1.5, r"final_share=1\.5 must lie in \[0, 1\]\.$"),
         ("warmup", 3, r"warmup=3 is not known\. Did you mean 'warmup_steps'\?"),
         ("num_steps", 9, r"num_steps=9 is not known\."),
-        ("name", "cosin", r"name='cosin' is not known\. Did you mean 'cosine'\?"),
+        ("shape", "sqrt", r"shape='sqrt' is not known\. Did you mean '1-sqrt'\?"),
+        ("name", "wsdd", r"name='wsdd' is not known\. Did you mean 'wsd'\?"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(key, value, message):
-    config = dict(name="cosine", **options_of("cosine")) | {key: value}
+    config = dict(name="wsd", **options_of("wsd")) | {key: value}
     with pytest.raises(ValueError, match=message):
+        check(config, Block(SCHEDULES, GIVEN), "optim.schedule")
+
+
+@pytest.mark.parametrize("shares", [(0.5, 1.5), 0.5, (1,)])
+def test_a_wrong_tuple_is_refused_in_one_line(shares):
+    config = dict(name="multistep", **options_of("multistep", boundary_shares=shares))
+    with pytest.raises(ValueError, match=r"^optim\.schedule\.boundary_shares=.*must"):
         check(config, Block(SCHEDULES, GIVEN), "optim.schedule")
 
 

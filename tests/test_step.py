@@ -74,10 +74,11 @@ def test_randomness_comes_from_the_step_and_differs_between_pieces():
     assert halves != pytest.approx(2 * noise(number=3))
 
 
-def test_a_transformation_gets_the_step_a_key_and_a_value_fn():
-    def update(updates, state, params, *, step, key, value_fn):
-        del updates, params
-        return {"w": step + 0.0 * jax.random.normal(key) + value_fn({"w": 3.0})}, state
+def test_a_transformation_gets_the_step_a_key_the_value_and_a_value_fn():
+    def update(updates, state, params, *, step, key, value, value_fn, **_):
+        del updates
+        nothing = value - value_fn(params) + value_fn({"w": 3.0})
+        return {"w": step + 0.0 * jax.random.normal(key) + nothing}, state
 
     tx = optax.GradientTransformationExtraArgs(lambda params: (), update)
     state, _ = one_step(Line(), tx, line_batch(), number=5)

@@ -9,17 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from core import numbers
 from core.refusal import listed, nearest, shown
 from core.types import Config
 from data.batches import Batches, in_order
 from data.prepare import Prepared, prepare
 from data.prepare import validate as validate_data
-from optim import SCHEDULES
 from tasks.fit import check_fit
 from train import mesh as meshes
 from train.flops import peak_flops
 from train.program import Program, program_of
 from train.report import Scores
+from train.schema import OF_STEP, SCHEMA
 
 
 class Parts(NamedTuple):
@@ -50,7 +51,7 @@ def check(config: Config) -> None:
     """
     check_fit(config)
     if config["num_steps"]:
-        _check_schedule(config, config["num_steps"])
+        _check_schedules(config, config["num_steps"])
     num_devices = len(meshes.devices())
     shares = config["pieces"] * num_devices
     if config["batch_size"] % shares:
@@ -86,7 +87,7 @@ def assemble(config: Config, tokenizer: bytes | None = None) -> Parts:
         **_host(),
     )
     num_steps = _length(config, batches)
-    _check_schedule(config, num_steps)
+    _check_schedules(config, num_steps)
     mesh = meshes.make_mesh()
     vocab = prepared.tokenizer.vocab
     program, values = program_of(config, num_steps=num_steps, vocab=vocab, mesh=mesh)
@@ -149,12 +150,18 @@ def _length(config: Config, batches: Batches) -> int:
     return config["num_steps"]
 
 
-def _check_schedule(config: Config, num_steps: int) -> None:
-    """Raises ValueError where the schedule does not fit in the run."""
-    options = dict(config["optim"]["schedule"])
-    check = SCHEDULES[options.pop("name")].check
-    if check is not None:
-        check(**options, num_steps=num_steps)
+def _check_schedules(config: Config, num_steps: int) -> None:
+    """Raises ValueError where a schedule does not fit in the run."""
+    for where in OF_STEP:
+        options = dict(numbers.at(config, where))
+        check = SCHEMA[where].entry(options, where).check
+        del options["name"]
+        if check is None:
+            continue
+        try:
+            check(**options, num_steps=num_steps)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
 
 
 def _check_best(config: Config, names: Collection[str]) -> None:

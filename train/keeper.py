@@ -1,4 +1,7 @@
-"""When to save: by plan, at a new best score, at the end, and when asked to leave."""
+"""When to save: by plan, at a new best score, at the end, and when asked to leave.
+
+And when a run has had enough.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +16,50 @@ from train.report import Report
 from train.step import TrainState
 
 
+class Enough(Exception):
+    """The run ends before its last step, as it should."""
+
+
+class Best:
+    """The best score on validation so far; `past` are the lines logged before.
+
+    It follows from the lines alone, so a run that is resumed has the same patience
+    left. `patience` is that of the config, and 0 has no end.
+    """
+
+    def __init__(self, name: str, patience: int, past: Sequence[Mapping[str, Any]]):
+        self._name, self._sign = name, 1 if more_is_better(name) else -1
+        self._patience, self._waited = patience, 0
+        self._score = float("-inf")
+        for line in past:
+            if name in line:
+                self.saw(line)
+
+    def saw(self, scores: Mapping[str, float]) -> bool:
+        """Takes in the scores of one evaluation: whether they are the best so far."""
+        score = self._sign * scores[self._name]
+        better = score > self._score  # which NaN never is
+        self._score = score if better else self._score
+        self._waited = 0 if better else self._waited + 1
+        return better
+
+    @property
+    def enough(self) -> bool:
+        """Whether `patience` scores in a row were no better."""
+        return 0 < self._patience <= self._waited
+
+    @property
+    def verdict(self) -> str:
+        """Why the run ends early, to be told."""
+        return f"{self._name} has not improved for {self._waited} evaluations."
+
+
 class Keeper:
-    """A hook of every step. `past` are the lines that the run has logged before."""
+    """A hook of every step.
+
+    Raises:
+      Enough: after this step, which is saved, `best` has run out of patience.
+    """
 
     def __init__(
         self,
@@ -24,34 +69,25 @@ class Keeper:
         preemption: Preemption,
         facts: Fingerprint,
         *,
-        best: str,
-        past: Sequence[Mapping[str, Any]],
+        best: Best,
         num_steps: int,
     ):
         self._checkpoints, self._report, self._metrics = checkpoints, report, metrics
         self._preemption, self._facts = preemption, facts
-        self._score, self._sign = best, 1 if more_is_better(best) else -1
-        scores = [self._sign * line[best] for line in past if best in line]
-        self._best = max(scores, default=float("-inf"))
-        self._num_steps = num_steps
+        self._best, self._num_steps = best, num_steps
 
     def __call__(self, step: int, state: TrainState, scores: dict[str, Mean]) -> None:
         del scores
         asked = self._preemption.asked(step)
         last = step == self._num_steps
-        is_best = self._is_best(step)
-        if self._checkpoints.due(step) or is_best or asked or last:
+        known = self._report.validated if self._report.validated_step == step else {}
+        is_best = bool(known) and self._best.saw(known)
+        enough = self._best.enough
+        if self._checkpoints.due(step) or is_best or asked or last or enough:
             self._metrics.sync()
-            validated = self._report.validated_step == step
-            known = self._report.validated if validated else {}
             self._checkpoints.save(step, state, known, self._facts)
+        if enough and not last:
+            raise Enough(self._best.verdict)
         if asked and not last:
             self._checkpoints.close()
             raise Stop(PREEMPTED, f"Saved step {step}; the same command goes on.")
-
-    def _is_best(self, step: int) -> bool:
-        if self._report.validated_step != step:
-            return False
-        score = self._sign * self._report.validated[self._score]
-        better, self._best = score > self._best, max(score, self._best)
-        return better

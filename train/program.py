@@ -20,7 +20,6 @@ from core.mean import Mean
 from core.registry import build
 from core.task import Batch, Task
 from core.types import Config
-from data import cache
 from models import MODELS, parametrization
 from models.decode import DECODERS
 from optim import OPTIM
@@ -28,7 +27,8 @@ from tasks import TASKS
 from train import mesh as meshes
 from train import step as steps
 from train.guard import GUARD
-from train.schema import PROGRAM, SCHEMA
+from train.measure import IN_STEP, Measure
+from train.schema import OF_STEP, PROGRAM, SCHEMA
 from train.step import TrainState
 
 Values = Mapping[str, Array | np.ndarray]
@@ -48,7 +48,7 @@ class Decoding(NamedTuple):
 def decoding_of(config: Config) -> Decoding:
     """The block `decode` of a resolved config, for `Program.decode`."""
     block = {key: value for key, value in config["decode"].items() if key != "seed"}
-    values = numbers.split({"decode": block}, {"decode": SCHEMA["decode"]}, whole="")
+    values = numbers.split({"decode": block}, {"decode": SCHEMA["decode"]})
     static = numbers.join({"decode": block}, dict.fromkeys(values, "an input"))
     beams = build(DECODERS, block, "decode").beams
     return Decoding(json.dumps(static), beams, values)
@@ -59,11 +59,12 @@ def program_of(
 ) -> tuple["Program", dict[str, np.ndarray]]:
     """The program of a resolved config, and this config's inputs to it."""
     blocks = {where: SCHEMA[where] for where in PROGRAM}
-    values = numbers.split(config, blocks, whole="optim.schedule")
+    values = numbers.split(config, blocks, whole=OF_STEP)
     tops = {where.partition(".")[0] for where in PROGRAM}
     static = {top: config[top] for top in sorted(tops)}
     static = numbers.join(static, dict.fromkeys(values, "an input"))
     static["pieces"] = config["pieces"]
+    static["measure"] = {name: config["measure"][name] for name in IN_STEP}
     values["num_steps"] = np.asarray(num_steps, np.int32)
     return _program(json.dumps(static), tuple(values), vocab, mesh), values
 
@@ -83,6 +84,7 @@ class Program:
 
     def __init__(self, static: Config, vocab: int, mesh: Mesh):
         self._static, self._vocab, self.mesh = static, vocab, mesh
+        self._measures = Measure(**static["measure"])
         self.compile_seconds = 0.0
         self._compiled: dict[Any, Any] = {}
         self._shape: TrainState | None = None  # traced once, whatever the numbers are
@@ -93,6 +95,13 @@ class Program:
         out = meshes.shardings(self.mesh, self.shape(values, key))
         args = (values, key)
         return self._compile("init", self._init, args, out)(*args)
+
+    def start_at(self, values: Values, params: PyTree) -> TrainState:
+        """The state before the first step from `params`, which are given for good."""
+        out = meshes.shardings(self.mesh, self.shape(values, jax.random.key(0)))
+        args = (values, params)
+        start = self._compile("start", self._start_at, args, out, donate_argnums=1)
+        return start(*args)
 
     def shape(self, values: Values, key: PRNGKeyArray) -> TrainState:
         """The state's shapes and shardings, without computing it."""
@@ -121,6 +130,22 @@ class Program:
         """The task's scores without dropout and its like."""
         args, out = (params, batch, key, values), meshes.everywhere(self.mesh)
         return self._compile("score", self._score, args, out)(*args)
+
+    def measure(
+        self, name: str, function: Callable, state: TrainState, *inputs: Any
+    ) -> dict[str, Mean]:
+        """`function` of task, parameters, batch and the key of the step before.
+
+        `inputs` are batch, key and values, as of the step. Compiled once for its name,
+        over plain attention, which has derivatives of any order.
+        """
+
+        def of_task(step, params, batch, key, values):
+            task = self.task(values, implementation="plain")
+            return function(task, params, batch, jax.random.fold_in(key, step - 1))
+
+        args = (state.step, state.params, *inputs)
+        return self._compile(name, of_task, args, meshes.everywhere(self.mesh))(*args)
 
     def score_names(self, values: Values, batch: Batch) -> list[str]:
         """Of the task's scores, without computing them."""
@@ -192,14 +217,18 @@ class Program:
         params = self.shape(values, jax.random.key(0)).params
         return sum(leaf.size for leaf in jax.tree.leaves(params))
 
-    def task(self, values: Values) -> Task:
-        """The task of this config; traced where the values are."""
-        config = numbers.join(self._static, jax.tree.map(jnp.asarray, values))
-        return build(TASKS, config["task"], "task", model=self._model(values))
+    def task(self, values: Values, **words: Any) -> Task:
+        """The task of this config; traced where the values are.
 
-    def _model(self, values: Values):
+        `words` replace those of the model.
+        """
         config = numbers.join(self._static, jax.tree.map(jnp.asarray, values))
-        return build(MODELS, config["model"], "model", vocab=self._vocab)
+        model = self._model(values, **words)
+        return build(TASKS, config["task"], "task", model=model)
+
+    def _model(self, values: Values, **words: Any):
+        config = numbers.join(self._static, jax.tree.map(jnp.asarray, values))
+        return build(MODELS, config["model"] | words, "model", vocab=self._vocab)
 
     def _tx(self, values: Values):
         config = numbers.join(self._static, values)
@@ -209,18 +238,20 @@ class Program:
             "optim",
             num_steps=values["num_steps"],
             factors=parametrization.rates(self._model(values)),
-        )
+        ).make()
 
     def _init(self, values, key):
-        return steps.start(self.task(values), self._tx(values)[0], key)
+        return steps.start(self.task(values), self._tx(values)[0], key, self._measures)
+
+    def _start_at(self, values, params):
+        return steps.start_at(params, self._tx(values)[0], self._measures)
 
     def _step(self, state, batch, key, values):
         tx, rate = self._tx(values)
         judge = build(GUARD, numbers.join(self._static, values)["guard"])
         pieces = self._static["pieces"]
-        step = steps.make_step(
-            self.task(values), tx, rate=rate, judge=judge, pieces=pieces
-        )
+        options = dict(judge=judge, pieces=pieces, measures=self._measures)
+        step = steps.make_step(self.task(values), tx, rate=rate, **options)
         return step(state, batch, key)
 
     def _score(self, params, batch, key, values):
@@ -253,15 +284,3 @@ class Program:
                 self._compiled[form] = jitted.lower(*args).compile()
             self.compile_seconds += time.perf_counter() - began
         return self._compiled[form]
-
-
-def use_compilation_cache() -> None:
-    """Compiled programs are kept from run to run, unless the user says where or not.
-
-    In `xla/` of the cache folder (`STEEPEST_CACHE`); `JAX_COMPILATION_CACHE_DIR` and
-    `JAX_ENABLE_COMPILATION_CACHE` work as ever.
-    """
-    chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    if chosen is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache.root() / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

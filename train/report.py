@@ -9,6 +9,7 @@ from core.mean import Mean
 from train.clock import Clock
 from train.guard import Guard
 from train.logs import Metrics
+from train.measure import NOTHING, Beside
 from train.progress import Progress, clock_time
 from train.step import TrainState
 
@@ -34,12 +35,13 @@ class Report:
         log_every: int,
         evaluate_every: int,
         num_steps: int,
+        beside: Beside = NOTHING,
     ):
         self._metrics, self._progress, self._clock = metrics, progress, clock
         self._judge, self._tokens_after = judge, tokens_after
         self._validate, self._memory_bytes = validate, memory_bytes
         self._log_every, self._evaluate_every = log_every, evaluate_every
-        self._num_steps = num_steps
+        self._num_steps, self._beside = num_steps, beside
         self.validated: dict[str, float] = {}
         self.validated_step = -1
         self._mark: tuple[int, float] | None = None
@@ -51,6 +53,7 @@ class Report:
             step % self._log_every == 0
             or step == self._num_steps
             or self._validates(step)
+            or self._beside.due(step)
         )
 
     def tick(self, step: int, state: TrainState, scores: Scores) -> None:
@@ -73,6 +76,8 @@ class Report:
             since, then = self._mark
             new = tokens - self._tokens_after(since)
             values["tokens_per_second"] = new / (seconds - then)
+        with self._clock.stopped():
+            values |= _numbers(self._beside.call(step, state))
         if self._validates(step):
             with self._clock.stopped():
                 validated = _numbers(self._validate(state))

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 from absl import logging
+from jaxtyping import PyTree
 
+from core.overrides import resolve
 from core.registry import build
 from core.types import Config
-from train import curves, fingerprint
+from train import curves, fingerprint, measure
+from train import mesh as meshes
 from train.assemble import (
     Inputs,
     Parts,
@@ -18,19 +22,23 @@ from train.assemble import (
     placed_batches,
     validate,
 )
-from train.checkpoints import CHECKPOINT, Checkpoints, load_params
+from train.checkpoints import CHECKPOINT, Checkpoints
 from train.clock import Clock
+from train.evaluated import evaluated, load
 from train.folder import Folder, locked
 from train.guard import GUARD
-from train.keeper import Keeper
+from train.keeper import Best, Enough, Keeper
 from train.logs import Metrics, read_metrics, write_json
 from train.loop import Hook, ahead, always, fit
 from train.preemption import Preemption
-from train.program import use_compilation_cache
+from train.program import program_of
 from train.progress import Progress
+from train.range_test import draw, is_range_test, until_numerics
 from train.report import Report
-from train.step import TrainState, eval_params
+from train.schema import SCHEMA
+from train.step import TrainState
 from train.trace import trace_hook
+from train.xla_cache import use_compilation_cache
 
 
 def train(
@@ -86,35 +94,24 @@ def _go(
     ):
         if first >= parts.num_steps:
             progress.say(f"{folder.path} has all of its {parts.num_steps} steps.")
-            return _finish(parts, folder, checkpoints)
+            return _finish(parts, folder, checkpoints, first)
         metrics.cut(first)
         past = read_metrics(folder.path)
+        patience = config["evaluate"]["patience"]
+        best = Best(config["checkpoint"]["best"], patience, past)
+        if best.enough:
+            progress.say(f"{folder.path} was ended early: {best.verdict}")
+            return _finish(parts, folder, checkpoints, first)
         compiled = program.compile_step(state, *inputs)
-        clock = Clock(past[-1]["seconds"] if past else 0.0)
-        report = Report(
-            metrics,
-            progress,
-            clock,
-            judge=build(GUARD, config["guard"]),
-            tokens_after=parts.batches.tokens_before,
-            validate=lambda state: validate(parts, eval_params(state), inputs),
-            memory_bytes=program.memory_bytes,
-            log_every=config["log_every"],
-            evaluate_every=config["evaluate"]["every_steps"],
-            num_steps=parts.num_steps,
-        )
-        keeper = Keeper(
+        hooks = _hooks(
+            parts,
+            inputs,
             checkpoints,
-            report,
-            metrics,
-            preemption,
             facts,
-            best=config["checkpoint"]["best"],
+            best=best,
             past=past,
-            num_steps=parts.num_steps,
+            watched=(metrics, progress, preemption),
         )
-        hooks = [Hook(always, report.tick), Hook(report.due, report)]
-        hooks.append(Hook(always, keeper))
         if profile:
             hooks.append(trace_hook(folder.trace, first))
 
@@ -122,49 +119,125 @@ def _go(
             return compiled(state, batch, inputs.key, inputs.values)
 
         batches = ahead(placed_batches(parts, first), 2)
-        fit(state, step, batches, num_steps=parts.num_steps, hooks=hooks)
+        try:
+            fit(state, step, batches, num_steps=parts.num_steps, hooks=hooks)
+        except Enough as enough:
+            progress.say(f"Ended early: {enough}")
         progress.say(f"Trained. Curves: {folder.path / 'curves.png'}")
-    return _finish(parts, folder, checkpoints)
+    return _finish(parts, folder, checkpoints, metrics.last_step)
+
+
+def _hooks(
+    parts: Parts,
+    inputs: Inputs,
+    checkpoints: Checkpoints,
+    facts: fingerprint.Fingerprint,
+    *,
+    best: Best,
+    past: Sequence[dict[str, Any]],
+    watched: tuple[Metrics, Progress, Preemption],
+) -> list[Hook]:
+    """What follows a step: the run tells of it, then keeps it."""
+    config, tests_rates = parts.config, is_range_test(parts.config)
+    metrics, progress, preemption = watched
+    report = Report(
+        metrics,
+        progress,
+        Clock(past[-1]["seconds"] if past else 0.0),
+        judge=build(GUARD, config["guard"]),
+        tokens_after=parts.batches.tokens_before,
+        validate=lambda state: validate(parts, evaluated(state), inputs),
+        memory_bytes=parts.program.memory_bytes,
+        log_every=1 if tests_rates else config["log_every"],
+        evaluate_every=config["evaluate"]["every_steps"],
+        num_steps=parts.num_steps,
+        beside=_beside(parts, inputs),
+    )
+    keeper = Keeper(
+        checkpoints,
+        report,
+        metrics,
+        preemption,
+        facts,
+        best=best,
+        num_steps=parts.num_steps,
+    )
+    tell = until_numerics(report) if tests_rates else report
+    return [
+        Hook(always, report.tick),
+        Hook(report.due, tell),
+        Hook(always, keeper),
+    ]
+
+
+def _beside(parts: Parts, inputs: Inputs) -> measure.Beside:
+    """What is measured after a step, on the batch that the step was trained on."""
+
+    def run(name, function, state, batch):
+        args = (state, batch, inputs.key, inputs.values)
+        return parts.program.measure(name, function, *args)
+
+    def batch_of(step):
+        return meshes.place_rows(parts.mesh, parts.batches.batch(step - 1))
+
+    block = measure.Measure(**parts.config["measure"])
+    return measure.beside(block, run, batch_of, pieces=parts.config["pieces"])
 
 
 def _first_state(parts: Parts, inputs: Inputs, checkpoints: Checkpoints) -> TrainState:
     """Restored, or fresh, or fresh with the parameters of another run."""
     program, other = parts.program, parts.config["init_from"]
+    shape = program.shape(inputs.values, inputs.key)
     if checkpoints.started:
-        shape = program.shape(inputs.values, inputs.key)
         return checkpoints.restore(shape)[1]
-    state = program.init(inputs.values, inputs.key)
-    if not other:
-        return state
-    block = Folder(other).read_config()["checkpoint"]
-    abstract = program.shape(inputs.values, inputs.key).params
-    return state.replace(params=load_params(other, "best", abstract, block["best"]))
+    if other:
+        params = _params_of(Folder(other), parts, shape.params)
+        return program.start_at(inputs.values, params)  # the optimizer may keep them
+    return program.init(inputs.values, inputs.key)
 
 
-def _finish(parts: Parts, folder: Folder, checkpoints: Checkpoints) -> dict[str, Any]:
+def _params_of(folder: Folder, parts: Parts, ours: PyTree) -> PyTree:
+    """What is evaluated of another run at its best, to be the first parameters here.
+
+    Its own config says what its optimizer keeps; its parameters must fit into `ours`.
+    """
+    config, _ = resolve(folder.read_config(), {}, SCHEMA)
+    vocab = parts.prepared.tokenizer.vocab
+    program, values = program_of(config, num_steps=1, vocab=vocab, mesh=parts.mesh)
+    theirs = program.shape(values, jax.random.key(0)).replace(params=ours)
+    return load(folder, "best", theirs, config["checkpoint"]["best"])
+
+
+def _finish(
+    parts: Parts, folder: Folder, checkpoints: Checkpoints, steps: int
+) -> dict[str, Any]:
     """Waits for the last checkpoint, draws the curves, writes the summary.
 
-    A summary of this length is there if the run was finished before: it stays.
+    A summary of so many steps is there if the run was finished before: it stays.
     """
     checkpoints.close()
     summary, program = folder.read_summary(), parts.program
-    if summary.get("steps") == parts.num_steps:
+    if summary.get("steps") == steps:
         return summary
     curves.draw(folder.path)
-    last = read_metrics(folder.path)[-1]
+    lines = [line for line in read_metrics(folder.path) if line["step"] <= steps]
+    last = lines[-1]
     seconds, tokens = last["seconds"], last["tokens"]
     summary |= {
-        "steps": parts.num_steps,
+        "steps": steps,
+        "stopped_early": steps < parts.num_steps,
         "tokens": tokens,
         "seconds": seconds,
         "compile_seconds": program.compile_seconds,
         "tokens_per_second": tokens / seconds,
         "mfu": mfu(parts, tokens, seconds),
         "loss": last["loss"],
-        "val_loss": last["val_loss"],
+        "val_loss": next((x["val_loss"] for x in lines[::-1] if "val_loss" in x), None),
         "best_step": checkpoints.best_step,
         "parameters": program.num_parameters(parts.values),
     }
+    if is_range_test(parts.config):
+        summary["suggested_rate"] = draw(folder.path)
     write_json(folder.summary, summary)
     return summary
 

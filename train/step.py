@@ -1,6 +1,5 @@
 """One optimizer step, as a pure function."""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -9,10 +8,13 @@ import optax
 from flax import struct
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+import optim
 from core.mean import Mean
 from core.task import Batch, Task
-from train import guard
+from train import guard, measure
+from train.gradients import drawn_gradient, gradient, split
 from train.guard import Guard, GuardState
+from train.measure import Measure
 
 
 class TrainState(struct.PyTreeNode):
@@ -22,8 +24,10 @@ class TrainState(struct.PyTreeNode):
     params: PyTree
     opt_state: optax.OptState
     guard: GuardState
+    noise: PyTree = ()  # see `train/noise_scale.py`; empty where that is off
 
 
+OFF = Measure()
 Scores = dict[str, Mean]
 Step = Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Scores]]
 
@@ -32,15 +36,23 @@ def start(
     task: Task,
     tx: optax.GradientTransformation,
     key: PRNGKeyArray,
+    measures: Measure = OFF,
 ) -> TrainState:
     """The state before the first step."""
-    params = task.init(key)
-    return TrainState(jnp.int32(0), params, tx.init(params), guard.init())
+    return start_at(task.init(key), tx, measures)
+
+
+def start_at(
+    params: PyTree, tx: optax.GradientTransformation, measures: Measure = OFF
+) -> TrainState:
+    """The state before the first step of a run that begins at `params`."""
+    noise = measure.first_noise(measures)
+    return TrainState(jnp.int32(0), params, tx.init(params), guard.init(), noise)
 
 
 def eval_params(state: TrainState) -> PyTree:
-    """What is evaluated: the parameters themselves, until an average gives its own."""
-    return state.params
+    """What is evaluated: the parameters, or an average that the optimizer keeps."""
+    return optim.eval_params(state.opt_state, state.params)
 
 
 def make_step(
@@ -50,6 +62,7 @@ def make_step(
     rate: optax.Schedule,
     judge: Guard,
     pieces: int = 1,
+    measures: Measure = OFF,
 ) -> Step:
     """Returns (state, batch, key) -> (state, scores). The caller jits it.
 
@@ -58,31 +71,20 @@ def make_step(
     however its padding falls. Randomness comes from `key` and `state.step` alone: a
     run resumed from a checkpoint is the same run.
 
-    `tx` also gets the global `step`, a `key` and a `value_fn` of the parameters.
+    `tx` also gets the global `step`, a `key`, the objective's `value`, and `value_fn`
+    and `grad_fn` of parameters.
+    And `sampled_grad_fn`, of parameters and a key: see `drawn_gradient`.
     """
-
-    def total_objective(params, piece, key):
-        scores = task.score(params, piece, key, train=True)
-        return scores["objective"].total, scores
+    of_piece = measure.of_piece(measures)
 
     def step(state, batch, key):
         key = jax.random.fold_in(key, state.step)
         keys = jax.random.split(key, pieces)
-        grad = functools.partial(jax.grad(total_objective, has_aux=True), state.params)
-        grads, scores = _sum_of(grad, _split(batch, pieces), keys)
-        grads = jax.tree.map(lambda g: g / scores["objective"].weight, grads)
-
-        def value_fn(params):
-            return task.score(params, batch, key, train=True)["objective"].value
-
-        updates, opt_state = tx.update(
-            grads,
-            state.opt_state,
-            state.params,
-            step=state.step,
-            key=jax.random.fold_in(key, pieces),
-            value_fn=value_fn,
-        )
+        rows = split(batch, pieces)
+        grads, scores, found = gradient(task, state.params, rows, keys, of_piece)
+        extra = _extra(task, batch, rows, key, keys)
+        extra |= dict(step=state.step, value=scores["objective"].value)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra)
         params = optax.apply_updates(state.params, updates)
         verdict = judge(
             state.guard,
@@ -92,33 +94,42 @@ def make_step(
             old=(state.params, state.opt_state),
             new=(params, opt_state),
         )
+        noise, more = measure.in_step(
+            measures,
+            (grads, updates, state.params),
+            (state.noise, found, scores["objective"].weight),
+            num_rows=len(jax.tree.leaves(batch)[0]),
+            ok=verdict.ok,
+        )
         params, opt_state = verdict.kept
-        scores |= {
-            "rate": Mean.single(jnp.asarray(rate(state.step))),
+        now = jnp.asarray(optim.rate_at(rate(state.step), state.opt_state))
+        scores |= more | {
+            "rate": Mean.single(now),
             "grad_norm": Mean.single(verdict.grad_norm),
             "skipped": Mean.single(verdict.state.num_skipped),
         }
-        state = TrainState(state.step + 1, params, opt_state, verdict.state)
+        state = TrainState(state.step + 1, params, opt_state, verdict.state, noise)
         return state, scores
 
     return step
 
 
-def _split(batch: PyTree, pieces: int) -> PyTree:
-    """Row i goes to piece i % pieces: rows stay on the device that holds them."""
-    return jax.tree.map(
-        lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch
+def _extra(task, batch, rows, key, keys):
+    """A key, and the functions of parameters that a transformation may ask for."""
+
+    def value_fn(params):
+        return task.score(params, batch, key, train=True)["objective"].value
+
+    def grad_fn(params):
+        return gradient(task, params, rows, keys)[0]
+
+    def sampled_grad_fn(params, key):
+        own = jax.random.split(key, len(keys))
+        return drawn_gradient(task, params, rows, own)
+
+    return dict(
+        key=jax.random.fold_in(key, len(keys)),
+        value_fn=value_fn,
+        grad_fn=grad_fn,
+        sampled_grad_fn=sampled_grad_fn,
     )
-
-
-def _sum_of(function: Callable, *stacks: PyTree) -> PyTree:
-    """Sum over the leading axis of `function`'s result, one row in memory at a time."""
-    row = jax.tree.map(lambda x: x[0], stacks)
-    if len(jax.tree.leaves(stacks)[0]) == 1:
-        return function(*row)
-
-    def add(total, row):
-        return jax.tree.map(jnp.add, total, function(*row)), None
-
-    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(function, *row))
-    return jax.lax.scan(add, zero, stacks)[0]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from core.mean import Mean
 from core.overrides import resolve
@@ -12,14 +13,17 @@ from data.batches import in_order
 from data.prepare import Prepared, prepare
 from data.tokenizer import Tokenizer
 from train import mesh as meshes
-from train.checkpoints import load_params
+from train.evaluated import load
 from train.folder import Folder
-from train.program import decoding_of, program_of, use_compilation_cache
+from train.program import decoding_of, program_of
 from train.schema import SCHEMA
+from train.xla_cache import use_compilation_cache
 
 
 class Trained:
     """The run in a folder, under texts typed over keys of its block `decode`.
+
+    `params` are those that are evaluated: where its optimizer keeps an average, that.
 
     Raises:
       FileNotFoundError, ValueError: the folder holds no such run or checkpoint, or a
@@ -49,9 +53,9 @@ class Trained:
         inputs = jax.device_put(decoding.values, meshes.everywhere(self.mesh))
         self.decoding = decoding._replace(values=inputs)
         self.task = self.program.task(values)
-        abstract = self.program.shape(self.values, jax.random.key(0)).params
+        shape = self.program.shape(self.values, jax.random.key(0))
         best = self.config["checkpoint"]["best"]
-        self.params = load_params(folder.path, checkpoint, abstract, best)
+        self.params = load(folder, checkpoint, shape, best)
 
     def prepared(self, split: str) -> Prepared:
         """The run's data, which have this split.
@@ -70,13 +74,19 @@ class Trained:
 
     def scores(self, prepared: Prepared, split: str) -> dict[str, float]:
         """The task's scores over a whole split, and what follows from its loss."""
+        return self.scores_of(self.params, prepared, split)
+
+    def scores_of(
+        self, params: PyTree, prepared: Prepared, split: str
+    ) -> dict[str, float]:
+        """As `scores`, of other parameters than the run's."""
         sums: dict[str, Mean] = {}
         num_devices = self.mesh.size
         num_rows = -(-self.config["batch_size"] // num_devices) * num_devices
         key = jax.device_put(jax.random.key(0), meshes.everywhere(self.mesh))
         for batch in in_order(prepared.rows[split], batch_size=num_rows):
             placed = meshes.place_rows(self.mesh, batch)
-            found = self.program.score(self.params, placed, key, self.values)
+            found = self.program.score(params, placed, key, self.values)
             sums = jax.tree.map(jnp.add, sums, found) if sums else found
         sums.pop("objective")  # of training; without its regularizers it is the loss
         scores = {name: float(mean.value) for name, mean in sums.items()}
