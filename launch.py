@@ -43,7 +43,7 @@ def train(
             raise ValueError("train needs --workdir=DIR, where the run is kept.")
         if workdir:
             _folder(workdir)
-        given = stated(config, ROOT)
+        given = load(config)
         from core.overrides import resolve
         from core.settings import dump
         from train import assemble, run
@@ -208,6 +208,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return DONE
+
+
+def load(text: str) -> dict[str, Any]:
+    """What `--config=` names, among the experiments of this folder."""
+    return stated(text, ROOT)
 
 
 def _folder(text: str) -> None:

@@ -345,7 +345,7 @@ def test_every_default_is_a_value_that_its_key_may_have():
 
 
 def test_what_is_typed_is_run_or_refused_in_one_line(tmp_path, capsys):
-    config = complete(launch.stated(f"{EXPERIMENT}:tiny", launch.ROOT), SCHEMA)
+    config = complete(launch.load(f"{EXPERIMENT}:tiny"), SCHEMA)
     file, workdir, wrong = tmp_path / "config.json", tmp_path / "run", []
     for case in cases(config, SCHEMA):
         words = [*case.words, f"--workdir={workdir}", "--dry-run"]

@@ -163,5 +163,7 @@ def unchanged(*, peak: Number, num_steps: int | Array) -> optax.Schedule:
 
 # Of another number than the rate: its share by step, so the peak is 1 and not a key.
 SHARES = {"none": Entry(unchanged, "")} | {
-    name: entry for name, entry in SCHEDULES.items() if "peak" in entry.ranges
+    name: entry._replace(ranges={k: v for k, v in entry.ranges.items() if k != "peak"})
+    for name, entry in SCHEDULES.items()
+    if "peak" in entry.ranges
 }
