@@ -45,7 +45,8 @@ TEXTS = 'Tuesday, August 19, 2031' 'Mar 4, 1999' '7:45 PM' '-1,234,567.8' '62.5%
 	'Kenya, Peru, and Japan'
 
 test: .venv/.dev
-	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --quiet
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
+	  --no-loadscope-reorder --quiet
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest --quiet -m ""

@@ -14,7 +14,6 @@ from typing import Any
 from core.settings import dump, load
 from train.logs import read_json, read_metrics
 
-SCORES = ("bleu_lower", "bleu", "chrf", "exact_match")
 CURVE = ("step", "loss", "val_loss", "rate", "grad_norm", "tokens", "seconds")
 LINES = 24  # of the curve, at most
 FOLDER = re.compile("(--workdir|--config.data.folder)=.*")
@@ -63,16 +62,27 @@ def _placeless(config: dict[str, Any]) -> dict[str, Any]:
 
 def _scores(summary: dict[str, Any]) -> str:
     """A row a split, and a row of the baseline that copies the source."""
-    lines = [f"| split | {' | '.join(SCORES)} |", "|---" * (len(SCORES) + 1) + "|"]
-    signature = ""
-    for split, scores in summary.get("evaluations", {}).items():
-        for name, prefix in ((split, ""), (f"{split}, source copied", "copy_")):
-            row = " | ".join(f"{scores[prefix + key]:.4g}" for key in SCORES)
-            lines.append(f"| {name} | {row} |")
-        signature = "\n\n".join(
-            f"`{key}`: {scores[f'{key}_signature']}" for key in ("bleu_lower", "chrf")
-        )
-    return "\n".join(lines) + "\n\n" + signature
+    splits = summary.get("evaluations", {})
+    every = {key: value for scores in splits.values() for key, value in scores.items()}
+    rows = {}
+    for split, scores in splits.items():
+        numbers = {k: v for k, v in scores.items() if not isinstance(v, str)}
+        own = {k: v for k, v in numbers.items() if not k.startswith("copy_")}
+        copied = {k: numbers[f"copy_{k}"] for k in own if f"copy_{k}" in numbers}
+        rows[split] = own
+        if copied:
+            rows[f"{split}, source copied"] = copied
+    keys = list(dict.fromkeys(key for row in rows.values() for key in row))
+    lines = [f"| split | {' | '.join(keys)} |", "|---" * (len(keys) + 1) + "|"]
+    for name, row in rows.items():
+        cells = (f"{row[key]:.4g}" if key in row else "" for key in keys)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    signed = (
+        f"`{key.removesuffix('_signature')}`: {value}"
+        for key, value in every.items()
+        if key.endswith("_signature")
+    )
+    return "\n\n".join(["\n".join(lines), *signed])
 
 
 def _training(summary: dict[str, Any]) -> str:

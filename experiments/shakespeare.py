@@ -11,8 +11,9 @@ github.com/karpathy/char-rnn, 1.1 MB of 65 characters.
 Question: what does a pre-norm Transformer of this size learn of a text in the seconds
 that 400 steps take? It is small enough to be trained hundreds of times, and so is the
 ground on which ways of training are compared.
-Cost: some ten seconds of two cores.
-Result: not run.
+Cost: some ten seconds of two cores, and as many for compiling.
+Result: 2.069 nats a character on validation, 3.015 bits a byte on the test split
+(docs/results/shakespeare.md).
 """
 
 from ml_collections import ConfigDict

@@ -25,6 +25,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+# The files that take longest, which a worker would otherwise begin when others end.
+LONG = ("test_program.py", "test_kill.py", "test_run.py", "test_generate.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 def pytest_unconfigure():
     """Removes the caches that the tests filled."""
     if CACHE is not None:

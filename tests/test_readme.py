@@ -38,6 +38,7 @@ def folder(tmp_path_factory):
     for split, part in splits.items():
         (folder / "DIR" / f"{split}.en").write_text("\n".join(part) + "\n")
         (folder / "DIR" / f"{split}.de").write_text("\n".join(part).upper() + "\n")
+    (folder / "DIR" / "tinyshakespeare.txt").write_text("\n".join(lines))
     return folder
 
 

@@ -105,16 +105,17 @@ class Program:
 
     def shape(self, values: Values, key: PRNGKeyArray) -> TrainState:
         """The state's shapes and shardings, without computing it."""
-        if self._shape is None:
-            shape = jax.eval_shape(self._init, values, key)
-            self._shape = jax.tree.map(
-                lambda leaf, sharding: jax.ShapeDtypeStruct(
-                    leaf.shape, leaf.dtype, sharding=sharding
-                ),
-                shape,
-                meshes.shardings(self.mesh, shape),
-            )
-        return self._shape
+        if self._shape is not None:
+            return self._shape
+        shape = jax.eval_shape(self._init, values, key)
+        self._shape = shape = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=sharding
+            ),
+            shape,
+            meshes.shardings(self.mesh, shape),
+        )
+        return shape
 
     def compile_step(
         self, state: TrainState, batch: Batch, key: PRNGKeyArray, values: Values
