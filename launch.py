@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from core.command import ANY_KEY, Command, Option, choose, explain, overview, parse
 from core.exits import DONE, PREEMPTED, REFUSED, Stop

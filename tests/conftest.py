@@ -25,6 +25,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+# Scripts that make files of numbers, by packages that a test does not need.
+collect_ignore_glob = ["golden/*"]
+
 # The files that take longest, which a worker would otherwise begin when others end.
 LONG = ("test_program.py", "test_kill.py", "test_run.py", "test_generate.py")
 
