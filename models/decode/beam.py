@@ -147,7 +147,7 @@ def _candidates(logit_BLV, logp_BL):
 def _going(logit_BLV, base_BL, most_BLG):
     """The L best of base + logit over all tokens but the end; their parents and tokens.
 
-    The vocabulary is cut into G groups of S tokens; `most_BLG` are their largest logits.
+    The vocabulary is cut into G groups of S tokens; `most_BLG` are the largest logits.
     The L best tokens lie in the L groups of the largest, so only these are sorted.
     """
     B, L, V = logit_BLV.shape
