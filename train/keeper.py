@@ -31,27 +31,28 @@ class Keeper:
         self._checkpoints, self._report, self._metrics = checkpoints, report, metrics
         self._preemption, self._facts = preemption, facts
         self._score, self._sign = best, 1 if more_is_better(best) else -1
-        scores = [self._sign * line[best] for line in past if best in line]
-        self._best = max(scores, default=float("-inf"))
-        self._num_steps = num_steps
+        self._best, self._num_steps = float("-inf"), num_steps
+        for line in past:
+            if best in line:
+                self._improves(line)
 
     def __call__(self, step: int, state: TrainState, scores: dict[str, Mean]) -> None:
         del scores
         asked = self._preemption.asked(step)
         last = step == self._num_steps
-        is_best = self._is_best(step)
+        known = self._report.validated if self._report.validated_step == step else {}
+        is_best = bool(known) and self._improves(known)
         if self._checkpoints.due(step) or is_best or asked or last:
             self._metrics.sync()
-            validated = self._report.validated_step == step
-            known = self._report.validated if validated else {}
             self._checkpoints.save(step, state, known, self._facts)
         if asked and not last:
             self._checkpoints.close()
             raise Stop(PREEMPTED, f"Saved step {step}; the same command goes on.")
 
-    def _is_best(self, step: int) -> bool:
-        if self._report.validated_step != step:
-            return False
-        score = self._sign * self._report.validated[self._score]
-        better, self._best = score > self._best, max(score, self._best)
+    def _improves(self, scores: Mapping[str, float]) -> bool:
+        """Takes in the scores of one evaluation: whether they are the best so far."""
+        score = self._sign * scores[self._score]
+        better = score > self._best  # which NaN never is
+        if better:
+            self._best = score
         return better
