@@ -54,9 +54,8 @@ def token_by_token(params, x_D, k, activation):
 @pytest.mark.parametrize(("k", "activation"), [(1, "gelu"), (2, "swiglu"), (4, "relu")])
 def test_every_token_gets_the_mixture_of_its_own_experts(inputs, k, activation):
     x_BLD, real_BL = inputs
-    words = dict(
-        experts_per_token=k, activation=activation, capacity=0.25
-    )  # in training
+    words = dict(experts_per_token=k, activation=activation)
+    words["capacity"] = 0.25  # which counts in training alone
     params, y_BLD, _ = apply(x_BLD, real_BL, **words)
     for b, l in [(0, 0), (0, L - 1), (1, 3), (1, 6)]:
         expected_D = token_by_token(params, x_BLD[b, l], k, activation)

@@ -92,7 +92,6 @@ def test_a_step_changes_the_logits_alike_at_every_width():
     assert slope("standard", ADAM, (32, 128)) > 0.2
 
 
-@pytest.mark.slow
 def test_under_gradient_descent_too():
     sgd = dict(name="sgd", momentum=0.9)
     assert abs(slope("mup", sgd, (32, 128))) < 0.1

@@ -126,28 +126,36 @@ class State(NamedTuple):
 def _candidates(logit_BLV, logp_BL):
     """log p of each text if it ends here (-inf where it may not), and of the L best
     that go on, with their parents and tokens.
+
+    Of all logits only groups' maxima and one sum are taken: they are most of the bytes.
     """
-    base_BL = logp_BL - jax.nn.logsumexp(logit_BLV, axis=-1)
+    B, L, V = logit_BLV.shape
+    S = max(size for size in range(1, 2 * math.isqrt(V) + 1) if V % size == 0)
+    most_BLG = logit_BLV.reshape(B, L, V // S, S).max(-1)
+    top_BL1 = most_BLG.max(-1, keepdims=True)
+    total_BL = jnp.exp(logit_BLV - top_BL1).sum(-1)
+    base_BL = logp_BL - top_BL1[..., 0] - jnp.log(total_BL)
+
     ending_BL = base_BL + logit_BLV[:, :, END]
-    going_BL, parent_BL, token_BL = _going(logit_BLV, base_BL)
+    going_BL, parent_BL, token_BL = _going(logit_BLV, base_BL, most_BLG)
     both = jnp.concatenate([ending_BL, going_BL], axis=1)
     worst_B1 = jnp.sort(both, axis=1)[:, -ending_BL.shape[1], None]
     ending_BL = jnp.where(ending_BL >= worst_B1, ending_BL, -jnp.inf)
     return ending_BL, going_BL, parent_BL, token_BL
 
 
-def _going(logit_BLV, base_BL):
+def _going(logit_BLV, base_BL, most_BLG):
     """The L best of base + logit over all tokens but the end; their parents and tokens.
 
-    The vocabulary is cut into G groups of S tokens. The L best tokens lie in the L
-    groups of the largest maxima, so only these are sorted.
+    The vocabulary is cut into G groups of S tokens; `most_BLG` are the largest logits.
+    The L best tokens lie in the L groups of the largest, so only these are sorted.
     """
     B, L, V = logit_BLV.shape
-    S = max(size for size in range(1, 2 * math.isqrt(V) + 1) if V % size == 0)
-    G = V // S
-    open_V = jnp.arange(V) != END
-    most_BLG = jnp.where(open_V[None, None], logit_BLV, -jnp.inf)
-    most_BLG = most_BLG.reshape(B, L, G, S).max(-1) + base_BL[..., None]
+    G = most_BLG.shape[2]
+    S = V // G
+    first = END // S * S  # of the group that the end is in, and does not count in
+    beside_BLS = logit_BLV[:, :, first : first + S].at[:, :, END - first].set(-jnp.inf)
+    most_BLG = most_BLG.at[:, :, END // S].set(beside_BLS.max(-1)) + base_BL[..., None]
     group_BL = jax.lax.top_k(most_BLG.reshape(B, L * G), L)[1]
     parent_BL, group_BL = group_BL // G, group_BL % G
 
