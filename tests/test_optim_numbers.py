@@ -360,6 +360,13 @@ def test_on_a_plateau_the_rate_is_that_of_pytorch(golden, case):
     assert len(np.unique(golden[case])) >= 4
 
 
+def test_a_slow_fall_is_measured_from_the_last_improvement():
+    values = 0.995 ** np.arange(30)  # in three steps more than the threshold
+    plateau = dict(factor=0.5, patience=2, threshold=0.01, every_steps=1)
+    found = rates_of(chain(dict(name="gradient_descent"), plateau=plateau), values)
+    np.testing.assert_array_equal(found, 0.5)
+
+
 def test_a_plateau_is_of_means_over_so_many_steps(golden):
     means = golden["plateau/values"]
     noise = np.array([0.5, -1.5, 1.25, -0.25], np.float32)

@@ -16,6 +16,7 @@ import pytest
 import optim
 from core.mean import Mean
 from models.decoder import Decoder
+from models.dropout import Dropout
 from models.encoder_decoder import EncoderDecoder
 from models.readout import Readout
 from optim.rules.adam import adam
@@ -495,6 +496,41 @@ def test_lbfgs_with_an_exact_line_search_ends_after_as_many_steps_as_unknowns():
     np.testing.assert_allclose(path[-1], goal, rtol=0, atol=1e-4)
 
 
+def test_lbfgs_is_the_formula_of_bfgs_over_its_last_pairs():
+    n, num_pairs, num_steps = 6, 3, 9
+    curve = np.linspace(1.0, 4.0, n)
+    goal = np.linspace(1.0, 2.0, n)
+    tx = lbfgs(num_pairs=num_pairs)
+
+    @jax.jit
+    def run(curve, goal):
+        def step(carry, _):
+            w, state = carry
+            u, state = tx.update({"bias": curve * (w - goal)}, state, {"bias": w})
+            w = w - 0.3 * u["bias"]
+            return (w, state), w
+
+        w = jnp.zeros(n)
+        start = w, tx.init({"bias": w})
+        return jax.lax.scan(step, start, length=num_steps)[1]
+
+    path = run(jnp.asarray(curve, jnp.float32), jnp.asarray(goal, jnp.float32))
+    w, pairs = np.zeros(n), []
+    for k in range(num_steps):
+        g = curve * (w - goal)
+        inverse = np.eye(n) / max(1.0, np.linalg.norm(g))
+        if pairs:
+            s, y = pairs[-1]
+            inverse = np.eye(n) * (s @ y) / (y @ y)
+        for s, y in pairs[-num_pairs:]:
+            turn = np.eye(n) - np.outer(y, s) / (s @ y)
+            inverse = turn.T @ inverse @ turn + np.outer(s, s) / (s @ y)
+        s = -0.3 * inverse @ g
+        pairs.append((s, curve * s))
+        w = w + s
+        np.testing.assert_allclose(path[k], w, rtol=0, atol=5e-6)
+
+
 def test_lbfgs_descends_where_the_curvature_is_negative():
     tx = lbfgs()
 
@@ -502,7 +538,7 @@ def test_lbfgs_descends_where_the_curvature_is_negative():
     def run(path):
         def step(state, w):
             # The gradient falls as the first parameter grows.
-            g = {"bias": jnp.array([3.0, 0.1]) - 2 * w * jnp.array([1.0, 0.0])}
+            g = {"bias": jnp.array([6.0, 0.1]) - 2 * w * jnp.array([1.0, 0.0])}
             u, state = tx.update(g, state, {"bias": w})
             return state, (u["bias"], g["bias"])
 
@@ -636,6 +672,25 @@ def test_drawn_targets_are_the_models_own_and_what_it_reads_stays(name):
     assert_mean(loss.total, entropy)
 
 
+@pytest.mark.parametrize("kind", ["__call__", "relu"])
+def test_dropout_has_the_second_derivative_that_sophia_h_asks_for(kind):
+    x = jax.random.normal(jax.random.key(0), (64,))
+    rngs = {"dropout": jax.random.key(1)}
+
+    def dropped(x):
+        return Dropout(0.25).apply({}, x, train=True, rngs=rngs, method=kind)
+
+    @jax.jit
+    def run(x):
+        grad = jax.grad(lambda x: (dropped(x) ** 2).sum())
+        return jax.jvp(grad, (x,), (jnp.ones_like(x),))[1], dropped(x) / x
+
+    curve, slope = run(x)
+    assert 0 < (slope == 0).sum() < 64
+    np.testing.assert_allclose(curve, 2 * slope**2, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_a_model_takes_a_step_of_sophia_h():
     sizes = dict(SIZES, num_layers=1, dropout=0.1)
     task = Language(Decoder(**sizes), chunk=2)

@@ -322,6 +322,16 @@ def test_piecewise_is_that_of_optax():
     np.testing.assert_allclose(every(ours, steps), every(theirs, steps), 2e-6)
 
 
+def test_a_boundary_is_the_step_that_is_meant_however_its_share_is_rounded():
+    def before(share):
+        options = dict(START, boundary_shares=(share,))
+        return jnp.sum(rates("multistep", options, num_steps=100, until=99) == 0.5)
+
+    milestones = np.arange(1, 100)
+    found = jax.jit(jax.vmap(before))(jnp.float32(milestones / 100))
+    np.testing.assert_array_equal(found, milestones)
+
+
 def test_a_cooldown_has_the_shapes_of_haegele_et_al():
     """By their formulas, of x = (step - hold) / decay_steps and the final factor f."""
     f, x = 0.1, np.arange(40) / 40

@@ -78,6 +78,15 @@ def test_what_is_after_divergence_is_not_looked_at(end):
     assert len(found.rates) == 250
 
 
+def test_a_fall_after_the_lowest_loss_is_not_looked_at():
+    rates, losses = curve()
+    before = suggest(rates, losses)
+    assert np.argmin(before.smoothed) < 200
+    losses[220:] = 6.0
+    losses[260:] = 3.0
+    assert suggest(rates, losses).suggested_rate == before.suggested_rate
+
+
 @pytest.mark.parametrize("losses", [[], [1.0], [1.0, 2.0, 3.0], [np.nan, 1.0, 0.5]])
 def test_a_loss_that_never_fell_suggests_nothing(losses):
     assert suggest(np.geomspace(1, 2, len(losses)), losses).suggested_rate is None
