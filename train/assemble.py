@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -18,9 +17,10 @@ from data.prepare import validate as validate_data
 from tasks.fit import check_fit
 from train import mesh as meshes
 from train.flops import peak_flops
+from train.loop import total
 from train.program import Program, program_of
-from train.report import Scores
 from train.schema import OF_STEP, SCHEMA
+from train.step import Scores
 
 
 class Parts(NamedTuple):
@@ -108,14 +108,17 @@ def inputs_of(parts: Parts) -> Inputs:
 
 def validate(parts: Parts, params: Any, inputs: Inputs) -> Scores:
     """The task's scores over the whole validation split."""
-    sums: Scores = {}
+    rows, batch_size = parts.prepared.rows["validation"], parts.config["batch_size"]
     with jax.transfer_guard("disallow"):
-        rows, batch_size = parts.prepared.rows["validation"], parts.config["batch_size"]
-        for batch in in_order(rows, batch_size=batch_size, **_host()):
-            placed = meshes.place_rows(parts.mesh, batch)
-            scores = parts.program.score(params, placed, inputs.key, inputs.values)
-            sums = jax.tree.map(jnp.add, sums, scores) if sums else scores
-    return sums
+        return total(
+            parts.program.score(
+                params,
+                meshes.place_rows(parts.mesh, batch),
+                inputs.key,
+                inputs.values,
+            )
+            for batch in in_order(rows, batch_size=batch_size, **_host())
+        )
 
 
 def placed_batches(parts: Parts, first: int) -> Iterator[dict[str, jax.Array]]:

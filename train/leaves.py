@@ -56,7 +56,7 @@ def describe(leaves: Leaves) -> dict[str, dict[str, Any]]:
 def finite(leaves: Leaves) -> dict[str, jax.Array]:
     """Whether each leaf that could be otherwise is finite, computed on the device."""
     floats = {k: x for k, x in leaves.items() if jnp.issubdtype(x.dtype, jnp.inexact)}
-    return {name: _is_finite(leaf) for name, leaf in floats.items()}
+    return _finite(floats)
 
 
 def targets(tree: PyTree, stored: Mapping[str, Any], step: int) -> Leaves:
@@ -99,5 +99,5 @@ def _holds(wanted: np.dtype, stored: np.dtype) -> bool:
 
 
 @jax.jit
-def _is_finite(x: jax.Array) -> jax.Array:
-    return jnp.isfinite(x).all()
+def _finite(leaves: Leaves) -> dict[str, jax.Array]:
+    return {name: jnp.isfinite(leaf).all() for name, leaf in leaves.items()}

@@ -1,23 +1,40 @@
 """The training loop: steps and hooks, nothing else."""
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from core.mean import Mean
-from train.step import TrainState
+from train.step import Scores, TrainState
 
 Item = TypeVar("Item")
+
+# How many programs the host is ahead of the devices, which so never wait for it. Each
+# more would keep a batch in their memory, and XLA's client for CPUs deadlocks where it
+# has over 32 large programs of several devices (LOG.md).
+IN_FLIGHT = 8
+
+
+class Pace:
+    """Waits, at each result it is given, for the one `IN_FLIGHT` before."""
+
+    def __init__(self):
+        self._begun = collections.deque()
+
+    def __call__(self, result: PyTree) -> None:
+        self._begun.append(result)
+        if len(self._begun) > IN_FLIGHT:
+            jax.block_until_ready(self._begun.popleft())
 
 
 class Hook(NamedTuple):
     """Called after the steps of which `due(number)` is true; scores are on device."""
 
     due: Callable[[int], bool]
-    call: Callable[[int, TrainState, dict[str, Mean]], None]
+    call: Callable[[int, TrainState, Scores], None]
 
 
 def always(step: int) -> bool:
@@ -28,7 +45,7 @@ def always(step: int) -> bool:
 
 def fit(
     state: TrainState,
-    step: Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Mean]]],
+    step: Callable[[TrainState, PyTree], tuple[TrainState, Scores]],
     batches: Iterator[PyTree],
     *,
     num_steps: int,
@@ -39,14 +56,25 @@ def fit(
     Implicit transfers are errors here: a metric printed by accident would stall every
     step. Hooks that fetch say so, with `jax.device_get`.
     """
-    first = int(state.step)
+    first, pace = int(state.step), Pace()
     with jax.transfer_guard("disallow"):
         for number in range(first + 1, num_steps + 1):
             state, scores = step(state, next(batches))
+            pace(scores)
             for hook in hooks:
                 if hook.due(number):
                     hook.call(number, state, scores)
     return state
+
+
+def total(scores: Iterable[Scores]) -> Scores:
+    """The sums of the scores of all batches, on the devices."""
+    sums: Scores = {}
+    pace = Pace()
+    for found in scores:
+        sums = _add(sums, found) if sums else found
+        pace(sums)
+    return sums
 
 
 def ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
@@ -61,3 +89,8 @@ def ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
         if len(waiting) > depth:
             yield waiting.popleft()
     yield from waiting
+
+
+@jax.jit
+def _add(one: PyTree, other: PyTree) -> PyTree:
+    return jax.tree.map(jnp.add, one, other)

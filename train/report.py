@@ -5,15 +5,12 @@ from collections.abc import Callable
 import jax
 
 from core.exits import NUMERICS, Stop
-from core.mean import Mean
 from train.clock import Clock
 from train.guard import Guard
 from train.logs import Metrics
 from train.measure import NOTHING, Beside
 from train.progress import Progress, clock_time
-from train.step import TrainState
-
-Scores = dict[str, Mean]
+from train.step import Scores, TrainState
 
 
 class Report:

@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from core.mean import Mean
 from core.overrides import resolve
 from core.refusal import listed, nearest, shown
 from data.batches import in_order
@@ -15,6 +13,7 @@ from data.tokenizer import Tokenizer
 from train import mesh as meshes
 from train.evaluated import load
 from train.folder import Folder
+from train.loop import total
 from train.program import decoding_of, program_of
 from train.schema import SCHEMA
 from train.xla_cache import use_compilation_cache
@@ -80,14 +79,15 @@ class Trained:
         self, params: PyTree, prepared: Prepared, split: str
     ) -> dict[str, float]:
         """As `scores`, of other parameters than the run's."""
-        sums: dict[str, Mean] = {}
         num_devices = self.mesh.size
         num_rows = -(-self.config["batch_size"] // num_devices) * num_devices
         key = jax.device_put(jax.random.key(0), meshes.everywhere(self.mesh))
-        for batch in in_order(prepared.rows[split], batch_size=num_rows):
-            placed = meshes.place_rows(self.mesh, batch)
-            found = self.program.score(params, placed, key, self.values)
-            sums = jax.tree.map(jnp.add, sums, found) if sums else found
+        sums = total(
+            self.program.score(
+                params, meshes.place_rows(self.mesh, batch), key, self.values
+            )
+            for batch in in_order(prepared.rows[split], batch_size=num_rows)
+        )
         sums.pop("objective")  # of training; without its regularizers it is the loss
         scores = {name: float(mean.value) for name, mean in sums.items()}
         return scores | self.task.summary(scores["loss"], prepared.stats[split])
