@@ -4,7 +4,10 @@ R counts the rows of a split.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,12 +15,21 @@ import numpy as np
 Rows = Mapping[str, np.ndarray]
 
 
+class Phase(NamedTuple):
+    """Batches before step `until`: so many rows, each cut into `cuts` shorter ones."""
+
+    until: int
+    batch_size: int
+    cuts: int = 1
+
+
 class Batches:
     """An endless, shuffled reading of rows: every row once an epoch.
 
-    Global batch n is the rows n * batch_size onwards of the epochs' orders, end to end;
-    host h of H reads the h-th contiguous share of it. Epochs flow into each other, so
-    no row is left over.
+    Global batches are the rows of the epochs' orders, end to end, `batch_size` a batch;
+    those of `phases`, which come before, may be of other sizes and shapes. Host h of H
+    reads the h-th contiguous share of each. Epochs flow into each other, so no row is
+    left over.
     """
 
     def __init__(
@@ -26,32 +38,62 @@ class Batches:
         *,
         batch_size: int,
         seed: int,
+        phases: Sequence[Phase] = (),
         host: int = 0,
         num_hosts: int = 1,
     ):
-        _check_shares(batch_size, num_hosts)
+        self.phases = (*phases, Phase(sys.maxsize, batch_size))
+        for phase in self.phases:
+            _check_shares(phase.batch_size, num_hosts)
         self.rows = len(rows["tokens_R"])
         self.tokens_per_epoch = int(rows["tokens_R"].sum())
-        self.steps_per_epoch = self.rows / batch_size
-        self.batch_size, self.seed = batch_size, seed
-        self._rows, self._host, self._share = rows, host, batch_size // num_hosts
+        self.seed = seed
+        self._rows, self._host, self._num_hosts = rows, host, num_hosts
         self._columns = columns_of(rows)
         self._order = functools.lru_cache(2)(self._order_of)
 
     def batch(self, n: int) -> dict[str, np.ndarray]:
         """This host's share of global batch n, as int32."""
-        first = n * self.batch_size + self._host * self._share
-        place = np.arange(first, first + self._share)
+        phase = next(phase for phase in self.phases if n < phase.until)
+        share = phase.batch_size // self._num_hosts
+        first = self.rows_before(n) + self._host * share
+        place = np.arange(first, first + share)
         epoch, within = place // self.rows, place % self.rows
-        row = np.empty(self._share, np.int64)
+        row = np.empty(share, np.int64)
         for e in np.unique(epoch):
             row[epoch == e] = self._order(int(e))[0][within[epoch == e]]
-        return {name: self._rows[name][row].astype(np.int32) for name in self._columns}
+        return {
+            name: self._rows[name][row].astype(np.int32).reshape(share * phase.cuts, -1)
+            for name in self._columns
+        }
+
+    def spans(self, n: int) -> list[tuple[int, int]]:
+        """First batch and end of each phase of the first n batches."""
+        ends = [*(phase.until for phase in self.phases if phase.until < n), n]
+        return list(zip([0, *ends], ends, strict=False))
+
+    def rows_before(self, n: int) -> int:
+        """Rows in all global batches before n."""
+        return sum(
+            (end - begin) * phase.batch_size
+            for phase, (begin, end) in zip(self.phases, self.spans(n), strict=False)
+        )
 
     def tokens_before(self, n: int) -> int:
         """Tokens, without padding, in all global batches before n."""
-        epochs, rest = divmod(n * self.batch_size, self.rows)
+        epochs, rest = divmod(self.rows_before(n), self.rows)
         return epochs * self.tokens_per_epoch + int(self._order(epochs)[1][rest])
+
+    def steps_of(self, *, epochs: float) -> int:
+        """The first batches that have all of so many epochs."""
+        rows, begin = epochs * self.rows, 0
+        for phase in self.phases:
+            steps = math.ceil(rows / phase.batch_size)
+            if begin + steps <= phase.until:
+                return begin + steps
+            rows -= (phase.until - begin) * phase.batch_size
+            begin = phase.until
+        raise AssertionError("The last phase has no end.")
 
     def _order_of(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows in an epoch's order, and the tokens before each.

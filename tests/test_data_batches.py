@@ -88,7 +88,7 @@ def test_counts_are_those_of_the_whole_run_on_every_host():
         Batches(rows, batch_size=4, seed=0, host=1, num_hosts=2),
     )
     assert one.rows == two.rows == 10
-    assert one.steps_per_epoch == two.steps_per_epoch == 2.5
+    assert one.steps_of(epochs=1.2) == two.steps_of(epochs=1.2) == 3
     assert one.tokens_per_epoch == two.tokens_per_epoch == rows["tokens_R"].sum()
     assert one.tokens_before(7) == two.tokens_before(7)
 

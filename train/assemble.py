@@ -1,6 +1,5 @@
 """A run, put together and not begun: its data, its programs, its length."""
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from tasks.fit import check_fit
 from train import mesh as meshes
 from train.flops import peak_flops
 from train.loop import total
+from train.phases import check_phases_end, check_phases_share, phases_of
 from train.program import Program, program_of
 from train.schema import OF_STEP, SCHEMA
 from train.step import Scores
@@ -51,7 +51,7 @@ def check(config: Config) -> None:
     """
     check_fit(config)
     if config["num_steps"]:
-        _check_schedules(config, config["num_steps"])
+        _check_length(config, config["num_steps"])
     num_devices = len(meshes.devices())
     shares = config["pieces"] * num_devices
     if config["batch_size"] % shares:
@@ -59,6 +59,7 @@ def check(config: Config) -> None:
             f"batch_size={config['batch_size']} must be a multiple of {shares}: "
             f"pieces={config['pieces']} on each of {num_devices} devices."
         )
+    check_phases_share(config, shares)
 
 
 def dry_run(config: Config) -> None:
@@ -84,10 +85,11 @@ def assemble(config: Config, tokenizer: bytes | None = None) -> Parts:
         prepared.rows["train"],
         batch_size=config["batch_size"],
         seed=config["seed"],
+        phases=phases_of(config),
         **_host(),
     )
     num_steps = _length(config, batches)
-    _check_schedules(config, num_steps)
+    _check_length(config, num_steps)
     mesh = meshes.make_mesh()
     vocab = prepared.tokenizer.vocab
     program, values = program_of(config, num_steps=num_steps, vocab=vocab, mesh=mesh)
@@ -100,7 +102,7 @@ def inputs_of(parts: Parts) -> Inputs:
     fixed = meshes.everywhere(parts.mesh)
     key = jax.random.key(parts.config["seed"])
     return Inputs(
-        meshes.place_rows(parts.mesh, parts.batches.batch(0)),
+        batch_at(parts, 0),
         jax.device_put(key, fixed),
         jax.device_put(dict(parts.values), fixed),
     )
@@ -121,10 +123,14 @@ def validate(parts: Parts, params: Any, inputs: Inputs) -> Scores:
         )
 
 
+def batch_at(parts: Parts, number: int) -> dict[str, jax.Array]:
+    """A training batch, on the devices."""
+    return meshes.place_rows(parts.mesh, parts.batches.batch(number))
+
+
 def placed_batches(parts: Parts, first: int) -> Iterator[dict[str, jax.Array]]:
-    """The training batches from a step on, on the devices."""
-    for number in range(first, parts.num_steps):
-        yield meshes.place_rows(parts.mesh, parts.batches.batch(number))
+    """The training batches from a step on."""
+    return (batch_at(parts, number) for number in range(first, parts.num_steps))
 
 
 def mfu(parts: Parts, tokens: int, seconds: float) -> float | None:
@@ -135,26 +141,27 @@ def mfu(parts: Parts, tokens: int, seconds: float) -> float | None:
     peak = peak_flops(parts.config["model"]["dtype"])
     if peak is None:
         return None
-    rows = parts.prepared.rows["train"]
-    row = {name: x[:1] for name, x in rows.items() if x.ndim == 2}
     params = parts.program.shape(parts.values, jax.random.key(0)).params
-    flops = parts.program.task(parts.values).forward_flops(params, row)
-    slots = sum(x.size for name, x in row.items() if "segment" in name)
+    task, flops, slots = parts.program.task(parts.values), 0, 0
+    for begin, end in parts.batches.spans(parts.num_steps):
+        batch = parts.batches.batch(begin)
+        part = end - begin
+        flops += part * task.forward_flops(params, batch)
+        slots += part * sum(x.size for name, x in batch.items() if "segment" in name)
     return 3 * flops / slots * tokens / seconds / peak
 
 
 def _length(config: Config, batches: Batches) -> int:
     """Steps: as stated, or as many as the stated tokens or epochs take at least."""
-    if config["num_tokens"]:
-        per_step = batches.tokens_per_epoch / batches.steps_per_epoch
-        return max(1, math.ceil(config["num_tokens"] / per_step))
-    if config["num_epochs"]:
-        return max(1, math.ceil(config["num_epochs"] * batches.steps_per_epoch))
-    return config["num_steps"]
+    if config["num_steps"]:
+        return config["num_steps"]
+    told = config["num_tokens"] / batches.tokens_per_epoch
+    return max(1, batches.steps_of(epochs=told or config["num_epochs"]))
 
 
-def _check_schedules(config: Config, num_steps: int) -> None:
-    """Raises ValueError where a schedule does not fit in the run."""
+def _check_length(config: Config, num_steps: int) -> None:
+    """Raises ValueError where a schedule or a phase does not fit in the run."""
+    check_phases_end(config, num_steps)
     for where in OF_STEP:
         options = dict(numbers.at(config, where))
         check = SCHEMA[where].entry(options, where).check

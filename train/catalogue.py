@@ -89,7 +89,7 @@ def _technique(where, name, source, note: Note, numbers, entry: Entry) -> Techni
 
 def _file(entry: Entry) -> str:
     """Of the builder, from the root."""
-    return inspect.getmodule(entry.build).__name__.replace(".", "/") + ".py"
+    return entry.build.__module__.replace(".", "/") + ".py"
 
 
 def _number(key: str, parameter: inspect.Parameter, entry: Entry) -> str:

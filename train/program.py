@@ -206,12 +206,12 @@ class Program:
         )(*args)[0]
 
     def memory_bytes(self) -> int:
-        """What the step holds at once: state, batch and temporaries, on one device."""
-        for (name, *_), compiled in self._compiled.items():
-            if name == "step":
-                sizes = compiled.memory_analysis()
-                return sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
-        raise RuntimeError("The step has not been compiled yet.")
+        """What the largest step holds at once on one device."""
+        compiled = [x for form, x in self._compiled.items() if form[0] == "step"]
+        if not compiled:
+            raise RuntimeError("The step has not been compiled yet.")
+        sizes = [x.memory_analysis() for x in compiled]
+        return max(x.argument_size_in_bytes + x.temp_size_in_bytes for x in sizes)
 
     def num_parameters(self, values: Values) -> int:
         """How many the model has."""

@@ -1,6 +1,6 @@
 """From a config to a trained run folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,11 +11,11 @@ from core.overrides import resolve
 from core.registry import build
 from core.types import Config
 from train import curves, fingerprint, measure
-from train import mesh as meshes
 from train.assemble import (
     Inputs,
     Parts,
     assemble,
+    batch_at,
     check,
     inputs_of,
     mfu,
@@ -36,7 +36,7 @@ from train.progress import Progress
 from train.range_test import draw, is_range_test, until_numerics
 from train.report import Report
 from train.schema import SCHEMA
-from train.step import TrainState
+from train.step import Scores, TrainState
 from train.trace import trace_hook
 from train.xla_cache import use_compilation_cache
 
@@ -83,8 +83,7 @@ def _go(
     profile: bool,
 ) -> dict[str, Any]:
     """The run itself, from its first or next step to its last."""
-    config, program = parts.config, parts.program
-    inputs = inputs_of(parts)
+    config, inputs = parts.config, inputs_of(parts)
     state = _first_state(parts, inputs, checkpoints)
     first = int(state.step)
     with (
@@ -102,7 +101,7 @@ def _go(
         if best.enough:
             progress.say(f"{folder.path} was ended early: {best.verdict}")
             return _finish(parts, folder, checkpoints, first)
-        compiled = program.compile_step(state, *inputs)
+        step = _step(parts, inputs, state)
         hooks = _hooks(
             parts,
             inputs,
@@ -115,9 +114,6 @@ def _go(
         if profile:
             hooks.append(trace_hook(folder.trace, first))
 
-        def step(state, batch):
-            return compiled(state, batch, inputs.key, inputs.values)
-
         batches = ahead(placed_batches(parts, first), 2)
         try:
             fit(state, step, batches, num_steps=parts.num_steps, hooks=hooks)
@@ -125,6 +121,26 @@ def _go(
             progress.say(f"Ended early: {enough}")
         progress.say(f"Trained. Curves: {folder.path / 'curves.png'}")
     return _finish(parts, folder, checkpoints, metrics.last_step)
+
+
+def _step(
+    parts: Parts, inputs: Inputs, state: TrainState
+) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Scores]]:
+    """The step from `state` on, compiled for the batches of every phase to come."""
+    given, first = (inputs.key, inputs.values), int(state.step)
+    starts = [first, *(x.until for x in parts.batches.phases[:-1] if x.until > first)]
+    compiled = {}
+    for batch in (batch_at(parts, number) for number in starts):
+        compiled[_form(batch)] = parts.program.compile_step(state, batch, *given)
+
+    def step(state, batch):
+        return compiled[_form(batch)](state, batch, *given)
+
+    return step
+
+
+def _form(batch: dict[str, jax.Array]) -> tuple[int, ...]:
+    return next(iter(batch.values())).shape
 
 
 def _hooks(
@@ -178,7 +194,7 @@ def _beside(parts: Parts, inputs: Inputs) -> measure.Beside:
         return parts.program.measure(name, function, *args)
 
     def batch_of(step):
-        return meshes.place_rows(parts.mesh, parts.batches.batch(step - 1))
+        return batch_at(parts, step - 1)
 
     block = measure.Measure(**parts.config["measure"])
     return measure.beside(block, run, batch_of, pieces=parts.config["pieces"])

@@ -23,6 +23,7 @@ from train.checkpoints import CHECKPOINT
 from train.guard import GUARD
 from train.measure import MEASURE, Measure
 from train.measure import check as check_measure
+from train.phases import PHASES
 
 
 class Run(NamedTuple):
@@ -107,6 +108,7 @@ SCHEMA = {
     "data": Block(SOURCES),
     "tokenizer": Block(TOKENIZER, given=("texts",)),
     "packing": Block(PACKING),
+    "phases": Block(PHASES),
     "model": Block(MODELS, given=("vocab", "parent", "name")),
     "task": Block(TASKS, given=("model",)),
     "optim": Block(OPTIM, given=("num_steps", "factors")),
