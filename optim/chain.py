@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 from core.registry import Entry, Note, Range, build
 from core.types import Config, Number
 from optim import cautious as agree
-from optim import links, scheduled
+from optim import links, scheduled, start
 from optim.average import AVERAGES
 from optim.constrain import CONSTRAIN
 from optim.depth import scale_layers
@@ -31,6 +31,7 @@ RANGES = {
     "l1": Range("[0, inf)", neutral=0.0),
     "l2_start": Range("[0, inf)", neutral=0.0),
     "sam_radius": Range("[0, inf)", neutral=0.0),
+    "mixout": Range("[0, 1)", neutral=0.0),
     "clip_rms": Range("(0, inf]", neutral=math.inf),
     "decay": Range("[0, inf)", neutral=0.0),
     "layer_decay": Range("(0, 1]", neutral=1.0),
@@ -42,6 +43,7 @@ class Chain:
     """The `optim` block of a config. Read downwards, it is the update of a chain:
 
     g <- g at w + sam_radius g / |g|    sam
+    g <- g at w mixed with w_0          mixout   (see `optim/start.py`)
     g <- g min(1, clip_norm / |g|)      clip, |g| over all parameters
     g <- ...                            gradient (see `optim/gradient.py`)
     g <- g + l2 w                       l2       (kernels only, as l1 and decay)
@@ -70,6 +72,7 @@ class Chain:
 
     sam_radius: Number = 0.0
     sam_adaptive: bool = False
+    mixout: Number = 0.0
     clip_norm: Number = math.inf
     gradient: Config = dataclasses.field(default_factory=dict)
     l2: Number = 0.0
@@ -114,11 +117,12 @@ class Chain:
         add_decay = partial(_decay, self.decay_kind, self.schedule)
         return optax.named_chain(
             *links.link("sam", sharpness, self.sam_radius),
+            *links.link("mixout", start.mixout, self.mixout),
             *links.link("clip", links.clip, self.clip_norm, neutral=math.inf),
             *build(GRADIENT, self.gradient, "optim.gradient"),
             *links.link("l2", links.add_weights, self.l2),
             *links.link("l1", links.add_signs, self.l1),
-            *links.link("l2_start", links.add_distance, self.l2_start),
+            *links.link("l2_start", start.add_distance, self.l2_start),
             ("rule", _rule(scheduled.rule_at(self.rule, now), cautious=self.cautious)),
             *links.link("clip_rms", links.clip_rms, self.clip_rms, neutral=math.inf),
             *_factor(self.factors, self.rule),
@@ -159,6 +163,8 @@ def check(
     *,
     rule: Config,
     schedule: Config,
+    sam_radius: float = 0.0,
+    mixout: float = 0.0,
     decay_kind: str = "decoupled",
     b1_schedule: Config = NONE,
     b2_schedule: Config = NONE,
@@ -169,6 +175,11 @@ def check(
         raise ValueError(
             "optim.decay_kind='independent' needs a schedule with a peak, and "
             f"optim.schedule.name={schedule['name']!r} has none."
+        )
+    if sam_radius and mixout:
+        raise ValueError(
+            f"optim.{sam_radius=} and optim.{mixout=}: the gradient is taken elsewhere "
+            "for one of them only."
         )
     scheduled.check_number("b1", b1_schedule, rule)
     scheduled.check_number("b2", b2_schedule, rule)
@@ -189,6 +200,11 @@ OPTIM = Entry(
             cost="a second gradient",
             source="Foret et al. 2021, https://arxiv.org/abs/2010.01412; "
             "Kwon et al. 2021 (adaptive), https://arxiv.org/abs/2102.11600",
+        ),
+        "mixout": Note(
+            GRADIENTS,
+            cost="a second gradient",
+            source="Lee et al. 2020, https://arxiv.org/abs/1909.11299",
         ),
         "clip_norm": Note(
             LINKS, source="Pascanu et al. 2013, https://arxiv.org/abs/1211.5063"

@@ -1,7 +1,6 @@
 """Links of the chain beside the rule: clipping, penalties, the rate."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,34 +72,6 @@ def add_signs(share: Number) -> optax.GradientTransformation:
         return jax.tree.map(lambda u, w: u + share * jnp.sign(w), updates, params)
 
     return optax.masked(optax.stateless(add), DECAYED)
-
-
-class Start(NamedTuple):
-    """The parameters that training began with."""
-
-    params: PyTree
-
-
-def add_distance(share: Number) -> optax.GradientTransformationExtraArgs:
-    """g <- g + share (w - w at the start): L2-SP, for what starts from another run.
-
-    Of all parameters, for norms and embeddings have been trained as well. `share` lies
-    in [0, inf).
-    Source: Li et al. 2018, https://arxiv.org/abs/1802.01483, equation 3 with the shares
-    of old and new parameters equal.
-    """
-
-    def init(params):
-        return Start(jax.tree.map(jnp.copy, params))
-
-    def update(updates, state, params=None, **extra):
-        del extra
-        pulled = jax.tree.map(
-            lambda g, w, start: g + share * (w - start), updates, params, state.params
-        )
-        return pulled, state
-
-    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def clip_rms(most: Number) -> optax.GradientTransformationExtraArgs:

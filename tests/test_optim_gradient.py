@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import optim
-from optim import GRADIENT, links
+from optim import GRADIENT, links, start
 from optim.cautious import add_agreeing, cautious
 from optim.gradient import gradient, sharpness_aware
 
@@ -131,6 +131,36 @@ def test_sam_of_no_radius_is_the_gradient_and_one_of_no_gradient_is_finite():
     jax.tree.map(np.testing.assert_array_equal, found, params)
 
 
+def test_mixout_takes_the_gradient_where_some_entries_are_as_they_began():
+    kernel = jnp.zeros((2, 40, 3, 20))
+    was = {"query": kernel + 1.0, "bias": jnp.ones(7)}
+    now = {"query": kernel + 1.5, "bias": 3 * jnp.ones(7)}
+    link = start.mixout(0.8)
+    state = jax.jit(link.init)(was)
+
+    @jax.jit
+    def found(key):
+        given = dict(key=key, grad_fn=lambda w: jax.tree.map(lambda x: 2 * x, w))
+        return link.update(was, state, now, **given)[0]
+
+    one, other = (np.asarray(found(jax.random.key(n))["query"]) for n in (0, 1))
+    mixed = 1.0 + 0.5 / 0.2
+    assert np.unique(one) == pytest.approx([0.0, 2 * mixed / 0.2])
+    assert (one > 0).mean() == pytest.approx(0.2, abs=0.02)
+    assert ((one > 0) & (other > 0)).mean() == pytest.approx(0.04, abs=0.01)
+    np.testing.assert_array_equal(found(jax.random.key(0))["bias"], 6 * np.ones(7))
+
+
+def test_mixout_of_no_share_is_the_gradient_and_needs_sam_to_be_off():
+    params, grads = tree(), tree(1)
+    given = dict(key=jax.random.key(0), grad_fn=lambda params: grads)
+    found = step(start.mixout(jnp.float32(0.0)), grads, params, **given)
+    jax.tree.map(np.testing.assert_array_equal, found, grads)
+    words = dict(rule={}, schedule={}, sam_radius=0.1)
+    with pytest.raises(ValueError, match=r"^optim.sam_radius=0.1 and optim.mixout=0.5"):
+        optim.OPTIM.check(**words, mixout=0.5)
+
+
 def test_a_cautious_step_never_climbs_and_is_the_rule_where_they_agree():
     params, grads = tree(), tree(1)
     tx = cautious(optax.with_extra_args_support(optax.scale_by_adam()))
@@ -203,7 +233,7 @@ def test_without_gradient_decay_is_the_product_of_its_steps(kind):
 
 def test_l2_start_pulls_to_where_training_began():
     params, grads = tree(), tree(1)
-    link = links.add_distance(0.25)
+    link = start.add_distance(0.25)
     state = link.init(params)
     moved = jax.tree.map(lambda w: w + 2.0, params)
     found = link.update(grads, state, moved)[0]
