@@ -42,8 +42,8 @@ def on_plateau(
     counts from the next step on. `update` takes the objective as `value`.
     `factor` lies in (0, 1], and 1 is off; `threshold` and `min_share` in [0, 1).
 
-    Departs from optax.contrib.reduce_on_plateau, whose patience is PyTorch's plus one,
-    whose first step at a lower rate is that of the last value, which takes no tracers
+    Departs from optax.contrib.reduce_on_plateau, which needs patience=n + 1 to wait as
+    long as PyTorch's n, whose first step at a lower rate is that of the last value, which takes no tracers
     for `factor`, and which leaves the `rate` that a rule is given as it was.
     """
     if off(factor, 1.0):
@@ -110,7 +110,7 @@ def rate_at(rate: ArrayLike, opt_state: PyTree) -> ArrayLike:
 
 PLATEAU = Entry(
     on_plateau,
-    "",
+    "ReduceLROnPlateau of PyTorch",
     {
         "factor": Range("(0, 1]", neutral=1.0),
         "patience": Range("[0, inf)"),

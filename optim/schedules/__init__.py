@@ -47,7 +47,7 @@ SCHEDULES = {
     ),
     "exponential": Entry(
         decays.exponential,
-        "",
+        "Li & Arora 2020, https://arxiv.org/abs/1910.07454",
         RISE | {"final_share": ABOVE_ZERO},
         check_steps,
         note=PROOF,
@@ -89,7 +89,7 @@ SCHEDULES = {
     ),
     "step": Entry(
         stairs.step_decay,
-        "",
+        "Ge et al. 2019, https://arxiv.org/abs/1904.12838",
         RISE | {"every_steps": PERIOD, "factor": ABOVE_ZERO},
         check_steps,
         note=PROOF,
