@@ -16,23 +16,27 @@ from models.settings import Settings
 WIDE = set("DHGKF")  # axes that grow with the width
 
 
-def rates(model: Settings) -> Callable[..., PyTree] | None:
-    """Parameters -> a factor of the learning rate for each; None where all are 1.
+def rates(model: Settings) -> Callable[[PyTree, PyTree], PyTree] | None:
+    """Parameters and the sizes of their updates -> a factor of the rate for each.
 
-    base width / width for what sums over a width, 1 for the rest, under rules that
-    give updates of the size of their rate, as Adam does; `raw=True`, under rules whose
-    updates are as large as the gradient, width / base width times that.
+    None where all are 1. Sizes are those of `optim/sizes.py`. With s for base width /
+    width, s is the factor of what sums over a width, and 1 that of the rest, where
+    updates are of the size of their rate, as Adam's are; where they are as large as the
+    gradient, 1/s times that; where each matrix gets what suits its shape, 1; and where
+    that is times the root of its side, as Muon's of one RMS are, the root of s.
     """
     if model.parametrization == "standard":
         return None
     shrink = model.shrink
 
-    def of(params: PyTree, *, raw: bool) -> PyTree:
-        return jax.tree.map(
-            lambda inputs: (
-                (shrink if WIDE & set(inputs) else 1.0) / (shrink if raw else 1.0)
-            ),
-            inputs_of(params),
-        )
+    def factor(inputs, size):
+        wide = bool(WIDE & set(inputs))
+        if size == "gradient":
+            return 1.0 if wide else 1 / shrink
+        power = {"rate": 1.0, "rms": 0.5, "shape": 0.0}[size]
+        return shrink**power if wide else 1.0
+
+    def of(params: PyTree, sizes: PyTree) -> PyTree:
+        return jax.tree.map(factor, inputs_of(params), sizes)
 
     return of

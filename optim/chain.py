@@ -20,8 +20,9 @@ from optim.depth import scale_layers
 from optim.gradient import GRADIENT, sharpness_aware
 from optim.outer import OUTER
 from optim.plateau import PLATEAU
-from optim.rules import RAW, RULES
+from optim.rules import RULES
 from optim.schedules import SCHEDULES
+from optim.sizes import sizes_of
 
 NONE = types.MappingProxyType({"name": "none"})
 
@@ -64,7 +65,7 @@ class Chain:
     from zero.
     A number that is concretely neutral has no link; a traced one always has. One that
     has a schedule of its own (`b1_schedule`) is multiplied by that, at each step.
-    `factors(params, raw=...)` gives those of a parametrization such as muP; decay does
+    `factors(params, sizes)` gives those of a parametrization such as muP; decay does
     not feel them, as is usual there.
     `update` takes the global `step` beside the parameters, and the other extra
     arguments of a rule (see `optim/rules`), but for the rate, which it adds.
@@ -143,7 +144,7 @@ def make(
 def _factor(factors: Callable[..., PyTree] | None, rule: Config) -> tuple:
     if factors is None:
         return ()
-    return (("factor", links.scale_each(factors, raw=rule["name"] in RAW)),)
+    return (("factor", links.scale_each(factors, sizes_of(rule))),)
 
 
 def _rule(rule: Config, *, cautious: bool) -> optax.GradientTransformationExtraArgs:

@@ -83,12 +83,12 @@ def clip_rms(most: Number) -> optax.GradientTransformationExtraArgs:
 
 
 def scale_each(
-    factors: Callable[..., PyTree], *, raw: bool
+    factors: Callable[[PyTree, PyTree], PyTree], sizes: Callable[[PyTree], PyTree]
 ) -> optax.GradientTransformation:
-    """u <- factor u, a factor for each tensor."""
+    """u <- factor u, a factor for each tensor; see `optim/sizes.py`."""
 
     def scale(updates, params):
-        each = factors(params, raw=raw)
+        each = factors(params, sizes(params))
         return jax.tree.map(lambda u, factor: factor * u, updates, each)
 
     return optax.stateless(scale)

@@ -43,8 +43,9 @@ def on_plateau(
     `factor` lies in (0, 1], and 1 is off; `threshold` and `min_share` in [0, 1).
 
     Departs from optax.contrib.reduce_on_plateau, which needs patience=n + 1 to wait as
-    long as PyTorch's n, whose first step at a lower rate is that of the last value, which takes no tracers
-    for `factor`, and which leaves the `rate` that a rule is given as it was.
+    long as PyTorch's n, whose first step at a lower rate is that of the last value,
+    which takes no tracers for `factor`, and which leaves the `rate` that a rule is
+    given as it was.
     """
     if off(factor, 1.0):
         return tx

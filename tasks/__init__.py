@@ -1,6 +1,6 @@
 """Tasks. A new one is a file here, a line in TASKS, and one in FITS of fit.py."""
 
-from core.registry import Entry, Range
+from core.registry import Entry, Note, Range
 from tasks import language, translation
 
 LOSS = {
@@ -13,16 +13,50 @@ LOSS = {
     "chunk": Range("[0, inf)"),
 }
 
+LOSSES = "tests/test_loss.py"
+PENALTIES = "tests/test_regularizers.py"
+PENALTY = "tasks/penalties.py"
+
+# What is a technique of its own, for the catalogue; of every task.
+WORDS = {
+    "smoothing": Note(
+        LOSSES, PENALTY, source="Szegedy et al. 2015, https://arxiv.org/abs/1512.00567"
+    ),
+    "z_loss": Note(
+        LOSSES,
+        PENALTY,
+        source="Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311",
+    ),
+    "confidence_penalty": Note(
+        PENALTIES,
+        PENALTY,
+        source="Pereyra et al. 2017, https://arxiv.org/abs/1701.06548",
+    ),
+    "focal": Note(
+        PENALTIES, PENALTY, source="Lin et al. 2017, https://arxiv.org/abs/1708.02002"
+    ),
+    "poly": Note(
+        PENALTIES, PENALTY, source="Leng et al. 2022, https://arxiv.org/abs/2204.12511"
+    ),
+    "r_drop": Note(
+        PENALTIES,
+        PENALTY,
+        cost="a second forward and backward pass",
+        source="Liang et al. 2021, https://arxiv.org/abs/2106.14448",
+    ),
+}
+
 TASKS = {
     "translation": Entry(
         translation.Translation,
-        "Sutskever et al. 2014, https://arxiv.org/abs/1409.3215; label smoothing: "
-        "Szegedy et al. 2015, https://arxiv.org/abs/1512.00567",
+        "Sutskever et al. 2014, https://arxiv.org/abs/1409.3215",
         LOSS,
+        words=WORDS,
     ),
     "language": Entry(
         language.Language,
         "Radford et al. 2019, Language models are unsupervised multitask learners",
         LOSS,
+        words=WORDS,
     ),
 }

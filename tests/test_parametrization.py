@@ -13,9 +13,10 @@ from models.attention import Attention
 from models.decoder import Decoder, check
 from models.settings import Settings
 from optim import make
+from tests.runs import tiny
+from train.assemble import check as check_run
 
 V, L, BASE = 29, 16, 32
-PEAK = dict(adam=0.01, sgd=0.1)
 TOKEN_BL = jax.random.randint(jax.random.key(0), (4, L), 4, V)
 ONES_BL = jnp.ones_like(TOKEN_BL)
 
@@ -41,12 +42,15 @@ def fresh(model):
     )
 
 
-def logit_change(width, kind, rule, num_steps=3):
-    """The mean size of what a few steps change in the logits."""
+def logit_change(width, kind, rule, peak=0.01, readout=0.0, num_steps=3):
+    """The mean size of what a few steps change in the logits.
+
+    `readout` is the size of its weights at the start; 0 leaves those of the model.
+    """
     model = decoder(width, kind)
     tx, _ = make(
         rule=rule,
-        schedule=dict(name="constant", warmup_steps=0, peak=PEAK[rule["name"]]),
+        schedule=dict(name="constant", warmup_steps=0, peak=peak),
         num_steps=num_steps,
         factors=parametrization.rates(model),
     )
@@ -63,6 +67,10 @@ def logit_change(width, kind, rule, num_steps=3):
 
     def change(key):
         params = model.init(key, TOKEN_BL, ONES_BL, train=False)["params"]
+        if readout:
+            shape = params["embedding"]["unembed"].shape
+            weights = readout * jax.random.normal(key, shape)
+            params["embedding"]["unembed"] = weights
         first_BLV = logits(params)
 
         def step(carried, number):
@@ -78,9 +86,9 @@ def logit_change(width, kind, rule, num_steps=3):
     return jax.jit(jax.vmap(change))(jax.random.split(jax.random.key(0), 2)).mean()
 
 
-def slope(kind, rule, widths):
+def slope(kind, rule, widths, **options):
     """Of the change over the width, both as logarithms."""
-    changes = [logit_change(width, kind, rule) for width in widths]
+    changes = [logit_change(width, kind, rule, **options) for width in widths]
     return np.polyfit(np.log(widths), np.log(changes), 1)[0]
 
 
@@ -94,7 +102,28 @@ def test_a_step_changes_the_logits_alike_at_every_width():
 
 def test_under_gradient_descent_too():
     sgd = dict(name="sgd", momentum=0.9)
-    assert abs(slope("mup", sgd, (32, 128))) < 0.1
+    assert abs(slope("mup", sgd, (32, 128), peak=0.1)) < 0.1
+
+
+def test_under_rules_of_matrices_hidden_ones_move_the_logits_as_under_adam():
+    """A readout that is not zero, so they have a gradient, and that hardly moves."""
+    adam, *muons = (
+        slope("mup", rule, (32, 128), peak=peak, readout=1.0)
+        for rule, peak in (
+            (ADAM, 0.01),
+            (dict(name="muon", scale="rms", aux_share=1e-3), 0.05),
+            (dict(name="muon", scale="shape", aux_share=1e-3), 0.05),
+        )
+    )
+    np.testing.assert_allclose(muons, adam, atol=0.15)
+
+
+def test_a_rule_of_unknown_size_is_refused_before_anything_compiles():
+    mup = dict(model__parametrization="mup", model__embed="unit")
+    mup |= dict(model__base_width=32, model__base_head_width=8)
+    config = tiny(optim__rule__name="scion", **mup)
+    with pytest.raises(ValueError, match=r"^model.parametrization='mup' .*'scion'"):
+        check_run(config)
 
 
 def test_what_sums_over_a_width_learns_more_slowly():
@@ -104,7 +133,8 @@ def test_what_sums_over_a_width_learns_more_slowly():
     shapes = jax.eval_shape(
         lambda: model.init(jax.random.key(0), TOKEN_BL, ONES_BL, train=False)
     )["params"]
-    factors = parametrization.rates(model)(shapes, raw=False)
+    sizes = lambda size: jax.tree.map(lambda _: size, shapes)  # noqa: E731
+    factors = parametrization.rates(model)(shapes, sizes("rate"))
     slow = {
         name_of(path).rpartition("/")[2]
         for path, factor in jax.tree_util.tree_leaves_with_path(factors)
@@ -112,7 +142,7 @@ def test_what_sums_over_a_width_learns_more_slowly():
     }
     assert slow == {"query", "key", "value", "out", "in", "router"}
     assert set(jax.tree.leaves(factors)) == {1.0, BASE / 128}
-    raw = parametrization.rates(model)(shapes, raw=True)
+    raw = parametrization.rates(model)(shapes, sizes("gradient"))
     assert set(jax.tree.leaves(raw)) == {1.0, 128 / BASE}
     assert parametrization.rates(decoder(128, "standard")) is None
 

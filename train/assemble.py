@@ -13,6 +13,7 @@ from core.types import Config
 from data.batches import Batches, in_order
 from data.prepare import Prepared, prepare
 from data.prepare import validate as validate_data
+from optim.sizes import sizes_of
 from tasks.fit import check_fit
 from train import mesh as meshes
 from train.flops import peak_flops
@@ -50,6 +51,8 @@ def check(config: Config) -> None:
       ValueError: task, batches or schedule do not fit.
     """
     check_fit(config)
+    if config["model"]["parametrization"] == "mup":
+        sizes_of(config["optim"]["rule"])
     if config["num_steps"]:
         _check_length(config, config["num_steps"])
     num_devices = len(meshes.devices())

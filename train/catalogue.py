@@ -62,6 +62,7 @@ def _lines(where: str, block: Block) -> Iterator[Technique]:
     head, _, tail = where.rpartition(".")
     alone = isinstance(block.table, Entry)
     table = {tail: block.table} if isinstance(block.table, Entry) else block.table
+    told: set[str] = set()  # of words that several entries share
     for name, entry in table.items():
         if entry.note.proof:
             takes = block.options({"name": name}, where)
@@ -69,6 +70,9 @@ def _lines(where: str, block: Block) -> Iterator[Technique]:
             place = head if alone else where
             yield _technique(place, name, entry.source, entry.note, numbers, entry)
         for word, note in entry.words.items():
+            if word in told:
+                continue
+            told.add(word)
             parameter = inspect.signature(entry.build, eval_str=True).parameters[word]
             number = _number(word, parameter, entry)
             yield _technique(where, word, note.source, note, number, entry)

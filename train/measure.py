@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from core.mean import Mean
-from core.registry import Entry, Range
+from core.registry import Entry, Note, Range
 from core.task import Batch, Task
 from optim.walk import widened
 from train import gradients, noise_scale, norms
@@ -52,6 +52,23 @@ MEASURE = Entry(
         "sharpness_every": Range("[0, inf)"),
         "lanczos_steps": COUNT,
         "attention_rows": COUNT,
+    },
+    words={
+        "norms": Note("tests/test_measure.py"),
+        "noise_scale": Note(
+            "tests/test_measure.py",
+            source="McCandlish et al. 2018, https://arxiv.org/abs/1812.06162",
+        ),
+        "sharpness_every": Note(
+            "tests/test_measure.py",
+            cost="lanczos_steps Hessian-vector products at such a step",
+            source="Ghorbani et al. 2019, https://arxiv.org/abs/1901.10159",
+        ),
+        "attention": Note(
+            "tests/test_measure.py",
+            cost="a forward pass of attention_rows rows at such a step",
+            source="Zhai et al. 2023, https://arxiv.org/abs/2303.06296",
+        ),
     },
 )
 IN_STEP = ("norms", "noise_scale", "noise_steps")  # what shapes the step's program

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from core.registry import Entry, Range
+from core.registry import Entry, Note, Range
 from core.types import Config
 from data.batches import Phase
 
@@ -43,12 +43,20 @@ def check_phases(
         )
 
 
+PROOF = "tests/test_phases.py"
 PHASES = Entry(
     Phases,
-    "Smith et al. 2018, https://arxiv.org/abs/1711.00489; "
-    "Press et al. 2021, https://arxiv.org/abs/2012.15832",
+    "",
     {"until": COUNT, "batch_sizes": COUNT, "lengths": COUNT},
     check_phases,
+    words={
+        "batch_sizes": Note(
+            PROOF, source="Smith et al. 2018, https://arxiv.org/abs/1711.00489"
+        ),
+        "lengths": Note(
+            PROOF, source="Press et al. 2021, https://arxiv.org/abs/2012.15832"
+        ),
+    },
 )
 
 

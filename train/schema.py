@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from core.registry import Block, Entry, Range
+from core.registry import Block, Entry, Note, Range
 from core.types import Number
 from data import PACKING, SOURCES, TOKENIZER
 from models import MODELS
@@ -98,9 +98,16 @@ RUN = Entry(
 )
 EVALUATE = Entry(
     Evaluate,
-    "Prechelt 1998, https://doi.org/10.1007/3-540-49430-8_3",
+    "",
     {"every_steps": AMOUNT, "patience": AMOUNT},
     check_evaluate,
+    words={
+        "patience": Note(
+            "tests/test_evaluated.py",
+            "train/keeper.py",
+            source="Prechelt 1998, https://doi.org/10.1007/3-540-49430-8_3",
+        )
+    },
 )
 SHARE_OF = Block(SHARES, given=("num_steps", "peak"), default="none")
 SCHEMA = {

@@ -296,5 +296,3 @@ RULES = {
         note=Note(PRECONDITION, "optax.scale_by_lbfgs"),
     ),
 }
-
-RAW = ("gradient_descent", "sgd")  # their updates are as large as the gradient
