@@ -24,6 +24,7 @@ CONFIG = dict(
     checkpoint=dict(every_steps=10, keep=2, best="val_loss"),
     evaluate=dict(every_steps=10),
     decode=dict(beam=4),
+    measure=dict(sharpness_every=0),
 )
 FACTS = take(CONFIG, data_digest="abc")
 
@@ -91,6 +92,7 @@ def test_the_refusal_of_another_seed_reads_as_promised():
         ("checkpoint.keep", 3),
         ("evaluate.every_steps", 5),
         ("decode.beam", 1),
+        ("measure.sharpness_every", 50),
     ],
 )
 def test_what_does_not_move_a_weight_may_change(key, value):

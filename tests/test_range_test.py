@@ -7,7 +7,7 @@ import pytest
 
 import optim
 from core.exits import NUMERICS, STORAGE, Stop
-from tests.runs import tiny
+from tests.runs import PLAIN, tiny
 from train import run
 from train.keeper import Enough
 from train.logs import read_json, read_metrics, write_json
@@ -65,6 +65,8 @@ def curve(num_points=300, noise=0.0):
 def test_the_suggestion_is_the_steepest_fall_whatever_the_noise(noise):
     found = suggest(*curve(noise=noise))
     assert abs(np.log10(found.suggested_rate) + 2.5) < 0.25
+    rates, losses = curve()
+    assert 0.5 < found.lowest_rate / rates[np.argmin(losses)] < 2
 
 
 @pytest.mark.parametrize("end", [np.nan, np.inf, 1e9])
@@ -110,13 +112,15 @@ def test_a_plot_of_nothing_but_infinity_is_a_plot(tmp_path):
         f'{{"step": {n}, "rate": {10.0**n}, "loss": "inf"}}\n' for n in (1, 2)
     )
     (tmp_path / "metrics.jsonl").write_text(text)
-    assert draw(tmp_path) is None
+    assert set(draw(tmp_path).values()) == {None}
     assert (tmp_path / "range_test.png").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_it_ends_where_training_does_and_suggests_a_rate(tmp_path):
-    typed = dict(optim__schedule__name="range_test", optim__schedule__peak=1e5)
-    typed |= dict(optim__schedule__start_share=1e-9, optim__rule__name="sgd")
+    typed = PLAIN | dict(checkpoint__every_steps=100)
+    typed |= dict(optim__schedule__name="range_test", optim__schedule__peak=1e5)
+    typed |= dict(optim__schedule__start_share=1e-9)
     typed |= dict(num_steps=80, guard__max_streak=3, evaluate__every_steps=0)
     config = tiny(**typed)
     assert config["log_every"] > 1
@@ -124,6 +128,6 @@ def test_a_run_of_it_ends_where_training_does_and_suggests_a_rate(tmp_path):
     lines = read_metrics(tmp_path)
     assert summary["steps"] == len(lines) < 80
     assert summary["stopped_early"]
-    assert 1e-3 < summary["suggested_rate"] < lines[-1]["rate"]
+    assert 1e-3 < summary["suggested_rate"] < summary["lowest_rate"] < lines[-1]["rate"]
     assert summary == read_json(tmp_path / "summary.json")
     assert (tmp_path / "range_test.png").stat().st_size > 1e4

@@ -22,6 +22,7 @@ Fingerprint = dict[str, str | int]
 BENIGN = re.compile(
     r"num_steps|num_tokens|num_epochs|log_every|init_from|data\.folder"
     r"|guard\.max_streak|guard\.max_share|(checkpoint|evaluate|decode)\..*"
+    r"|measure\.(sharpness_every|lanczos_steps|attention|attention_rows)"
 )
 
 # Their source decides what a step computes.

@@ -24,6 +24,7 @@ class Found(NamedTuple):
     rates: np.ndarray
     smoothed: np.ndarray
     suggested_rate: float | None
+    lowest_rate: float | None
 
 
 def is_range_test(config: Config) -> bool:
@@ -53,7 +54,8 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> Found:
 
     Of the points before it diverges (is no number, or four times the lowest mean) and,
     of these, up to its lowest. Smoothed from both sides, so that no rate is blamed for
-    what earlier ones did.
+    what earlier ones did. The rate of the lowest is found beside it: where the loss
+    falls first by what is easy, a tenth of that is the better guess.
     Source: Smith 2015, https://arxiv.org/abs/1506.01186, section 3.3; the steepest
     fall is fastai's choice.
     """
@@ -62,13 +64,14 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> Found:
     smoothed = _smoothed(np.asarray(losses[:kept]), max(1.0, WIDTH_SHARE * len(losses)))
     lowest = int(np.argmin(smoothed)) if kept else 0
     if lowest == 0:
-        return Found(tried, smoothed, None)
+        return Found(tried, smoothed, None, None)
     slope = np.gradient(smoothed, np.log(tried))
-    return Found(tried, smoothed, float(tried[np.argmin(slope[: lowest + 1])]))
+    steepest = int(np.argmin(slope[: lowest + 1]))
+    return Found(tried, smoothed, float(tried[steepest]), float(tried[lowest]))
 
 
-def draw(folder: str | os.PathLike) -> float | None:
-    """Draws `range_test.png`, loss against rate, and returns the suggested rate.
+def draw(folder: str | os.PathLike) -> dict[str, float | None]:
+    """Draws `range_test.png`, loss against rate, and returns what it suggests.
 
     Raises:
       FileNotFoundError: the run has logged nothing.
@@ -87,9 +90,11 @@ def draw(folder: str | os.PathLike) -> float | None:
     finite = [loss if math.isfinite(loss) else math.nan for loss in losses]
     axes.plot(rates, finite, color="#b9c4cf", linewidth=1.0, label="loss")
     axes.plot(found.rates, found.smoothed, color="#1f4e79", label="smoothed")
-    if found.suggested_rate is not None:
+    if found.suggested_rate and found.lowest_rate:
         label = f"steepest fall: {found.suggested_rate:.2g}"
         axes.axvline(found.suggested_rate, color="#d1732a", label=label)
+        label = f"lowest: {found.lowest_rate:.2g}; try a tenth"
+        axes.axvline(found.lowest_rate, color="#d1732a", linestyle=":", label=label)
     axes.set_xscale("log")
     if len(found.smoothed):  # show the fall; how high it goes after it tells nothing
         fall = found.smoothed[: np.argmin(found.smoothed) + 1]
@@ -101,7 +106,7 @@ def draw(folder: str | os.PathLike) -> float | None:
     path, draft = folder / "range_test.png", folder / ".range_test.draft.png"
     figure.savefig(draft)
     draft.replace(path)
-    return found.suggested_rate
+    return dict(suggested_rate=found.suggested_rate, lowest_rate=found.lowest_rate)
 
 
 def _before_divergence(losses: Sequence[float]) -> int:

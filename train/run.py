@@ -253,7 +253,7 @@ def _finish(
         "parameters": program.num_parameters(parts.values),
     }
     if is_range_test(parts.config):
-        summary["suggested_rate"] = draw(folder.path)
+        summary |= draw(folder.path)
     write_json(folder.summary, summary)
     return summary
 
