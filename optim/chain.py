@@ -241,7 +241,8 @@ OPTIM = Entry(
         "b1_schedule": Note(NUMBERS),
         "b2_schedule": Note(NUMBERS),
         "layer_decay": Note(
-            NUMBERS, source="Howard & Ruder 2018, https://arxiv.org/abs/1801.06146"
+            "tests/test_optim_depth.py",
+            source="Howard & Ruder 2018, https://arxiv.org/abs/1801.06146",
         ),
     },
 )

@@ -120,5 +120,5 @@ PLATEAU = Entry(
         "min_share": Range("[0, 1)"),
         "every_steps": Range("[1, inf)"),
     },
-    note=Note("tests/test_optim_numbers.py"),
+    note=Note("tests/test_optim_plateau.py"),
 )

@@ -14,7 +14,7 @@ LOSS = {
 }
 
 LOSSES = "tests/test_loss.py"
-PENALTIES = "tests/test_regularizers.py"
+PENALTIES = "tests/test_penalties.py"
 PENALTY = "tasks/penalties.py"
 
 # What is a technique of its own, for the catalogue; of every task.

@@ -18,6 +18,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["STEEPEST_CACHE"] = CACHE.name
 
 import jax  # noqa: E402 - see above
+import pytest  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
@@ -43,6 +44,14 @@ collect_ignore_glob = ["golden/*"]
 
 # The files that take longest, which a worker would otherwise begin when others end.
 LONG = ("test_program.py", "test_kill.py", "test_run.py", "test_generate.py")
+
+
+@pytest.fixture(scope="module")
+def undrawn():
+    """No run draws its curves, which takes a fifth of the time of a short one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.curves.draw", lambda folder: None)
+        yield
 
 
 def pytest_collection_modifyitems(items):

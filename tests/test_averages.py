@@ -8,7 +8,8 @@ import pytest
 
 import optim
 from optim import AVERAGES
-from tests.test_optim_around import NUM_STEPS, assert_path, follow, golden
+from tests.optimizing import NUM_STEPS, assert_path, case_of
+from tests.walking import follow
 from train import soup
 from train.evaluated import mean_of
 
@@ -19,14 +20,14 @@ LAWA = dict(name="lawa", every_steps=4, num_snapshots=3)
 
 def test_a_mean_of_swa_is_that_of_pytorch():
     params, found = follow(rule=ADAM, average=SWA)
-    assert_path(params, golden("adam"), every_steps=4)
-    assert_path(found, golden("swa"), every_steps=4)
+    assert_path(params, case_of("optim_around", "adam"))
+    assert_path(found, case_of("optim_around", "swa"))
 
 
 def test_a_moving_average_is_that_of_pytorch_but_for_the_weight_of_its_first_point():
     params, found = follow(rule=ADAM, average=dict(name="ema", decay=0.9))
     left = 0.9 ** np.arange(4, NUM_STEPS + 1, 4)
-    for name, path in golden("ema").items():
+    for name, path in case_of("optim_around", "ema").items():
         share = left.reshape(-1, *[1] * (path.ndim - 1))
         ours = (1 - share) * found[name][4::4] + share * params[name][1]
         np.testing.assert_allclose(ours, path[1:], rtol=0, atol=5e-6)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from core.exits import Stop
-from tests.runs import tiny
+from tests.runs import PLAIN, tiny
 from tests.test_run import assert_same_run, lines_of
 from train import run
 from train.assemble import assemble, inputs_of, validate
@@ -19,13 +19,15 @@ from train.soup import of_runs
 from train.trained import Trained
 
 # One program for all: what differs from test to test are numbers and lengths.
-AVERAGED = dict(
+AVERAGED = PLAIN | dict(
     optim__average__name="ema",
     optim__average__decay=0.8,
     optim__schedule__name="constant",
+    optim__schedule__peak=0.3,
     checkpoint__every_steps=4,
     checkpoint__keep=3,
 )
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,7 @@ def test_a_run_reports_the_loss_of_the_average_and_its_folder_gives_the_same(ave
         assert (leaf.dtype, leaf.sharding) == (other.dtype, other.sharding)
 
 
+@pytest.mark.slow  # the average is a part of the state, which tests/test_run.py resumes
 def test_an_interrupted_run_with_an_average_is_the_same_to_the_bit(
     averaged, tmp_path, monkeypatch
 ):

@@ -1,36 +1,31 @@
-"""train/measure.py and what it measures by: norms, noise, sharpness, attention."""
+"""train/measure.py in steps and in whole runs: what is logged, and that it is so."""
 
-import dataclasses
 import functools
 import math
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from core.mean import Mean
+import optim
 from core.trees import name_of
-from models import packing
-from models.attend.mask import Mask, Rule
-from models.attention import Attention
-from models.decoder import Decoder
-from models.encoder_decoder import EncoderDecoder
-from models.settings import Settings
-from tasks.language import Language
-from tasks.translation import Translation
-from tests.runs import tiny
+from tests.measuring import Net, rows
+from tests.optimizing import normal
+from tests.runs import PLAIN, tiny
 from train import measure as measures
 from train import mesh as meshes
 from train import noise_scale, norms, run
 from train.assemble import assemble, inputs_of
-from train.lanczos import top_eigenvalue
+from train.checkpoints import Checkpoints
+from train.guard import Guard
 from train.logs import read_metrics
 from train.preemption import Preemption
+from train.program import program_of
+from train.step import make_step, start
 
-ON = dict(
+ON = PLAIN | dict(
     pieces=2,
     measure__norms="layer",
     measure__noise_scale="true",
@@ -42,271 +37,109 @@ ON = dict(
     num_steps=6,
     log_every=2,
     evaluate__every_steps=4,
-    checkpoint__every_steps=4,
+    checkpoint__every_steps=3,
+    checkpoint__keep=3,
     optim__schedule__decay_steps=2,
-    optim__clip_norm="inf",
+    optim__schedule__peak=0.3,
 )
-SIZES = dict(width=8, num_heads=2, mlp_width=12, position="none")
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
-# Lanczos.
+RATE = 0.1
 
 
-def symmetric(values, seed=0):
-    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(values),) * 2))[0]
-    return jnp.asarray(turn * values @ turn.T, jnp.float32)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def top(matrix, num_steps):
-    start = jax.random.normal(jax.random.key(0), matrix.shape[:1])
-    return top_eigenvalue(lambda v: matrix @ v, start, num_steps)
-
-
-def test_lanczos_finds_what_eigh_finds():
-    matrix = symmetric(np.random.default_rng(1).normal(size=50))
-    known = np.linalg.eigvalsh(np.asarray(matrix, np.float64))
-    np.testing.assert_allclose(top(matrix, 50).value, known[-1], rtol=1e-5)
-    for num_steps in (4, 12):
-        found = top(matrix, num_steps)
-        assert found.value <= known[-1] * (1 + 1e-6)
-        assert np.abs(known - found.value).min() <= found.error * (1 + 1e-5)
-    assert top(matrix, 4).value < top(matrix, 12).value
-
-
-def test_the_error_is_the_residual_in_the_space_of_the_products():
-    matrix = symmetric(np.random.default_rng(1).normal(size=50))
-    wide = np.asarray(matrix, np.float64)
-    powers = [np.asarray(jax.random.normal(jax.random.key(0), (50,)), np.float64)]
-    for _ in range(3):
-        powers.append(wide @ powers[-1])
-    basis = np.linalg.qr(np.stack(powers, axis=1))[0]
-    values, vectors = np.linalg.eigh(basis.T @ wide @ basis)
-    vector = basis @ vectors[:, -1]
-    residual = np.linalg.norm(wide @ vector - values[-1] * vector)
-    found = top(matrix, 4)
-    np.testing.assert_allclose(found.value, values[-1], rtol=1e-5)
-    np.testing.assert_allclose(found.error, residual, rtol=1e-4)
-
-
-@pytest.mark.parametrize("values", [[-3.0, -2.0, -1.0], [2.0] * 6, [0.0, 0.0, 5.0]])
-def test_steps_that_lead_nowhere_new_change_nothing(values):
-    found = top(symmetric(np.array(values)), 9)
-    np.testing.assert_allclose(found.value, max(values), rtol=1e-5)
-    np.testing.assert_allclose(found.error, 0.0, atol=1e-5)
-
-
-def test_gradient_descent_is_unstable_above_two_over_the_sharpness():
-    matrix = symmetric(np.linspace(0.1, 3.0, 20))
-    start = jnp.ones(20)
-
-    @jax.jit
-    def size_after(rate):
-        def step(_, w):
-            return w - rate * matrix @ w
-
-        return jnp.linalg.norm(jax.lax.fori_loop(0, 2_000, step, start))
-
-    edge = 2 / top(matrix, 20).value
-    assert size_after(0.99 * edge) < 1e-3 * size_after(0.0)
-    assert size_after(1.01 * edge) > 1e3 * size_after(0.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Net:
-    """Two layers, and an objective with a key, over rows that do not weigh the same."""
-
-    def score(self, params, batch, key, *, train):
-        assert train
-        error_B = jnp.tanh(batch["x_BD"] @ params["in"]) @ params["out"] - 1.0
-        noise = jax.random.normal(key, error_B.shape)
-        return {"objective": Mean.of((1 + noise) * error_B**2, batch["weight_B"])}
-
-
-def test_sharpness_is_the_top_eigenvalue_of_the_hessian_of_the_pieces_together():
-    keys = jax.random.split(jax.random.key(0), 3)
-    x_BD = jax.random.normal(keys[0], (6, 4))
-    batch = dict(x_BD=x_BD, weight_B=jnp.array([1.0, 2.0, 0.0, 1.0, 3.0, 1.0]))
-    params = {
-        "in": jax.random.normal(keys[1], (4, 5)).astype(jnp.bfloat16),
-        "out": jax.random.normal(keys[2], (5,)),
-    }
-    wide = jax.tree.map(lambda w: w.astype(jnp.float32), params)
-    flat, back = ravel_pytree(wide)
-    key = jax.random.key(9)
-
-    def objective(flat):
-        total, weight = 0.0, 0.0
-        for piece, own in enumerate(jax.random.split(key, 2)):
-            rows = {name: x[piece::2] for name, x in batch.items()}
-            mean = Net().score(back(flat), rows, own, train=True)["objective"]
-            total, weight = total + mean.total, weight + mean.weight
-        return total / weight
-
-    def of(params):
-        cut = dict(pieces=2, lanczos_steps=len(flat))
-        return measures.sharpness(Net(), params, batch, key, **cut)
-
-    hessian = jax.jit(jax.hessian(objective))(flat)
-    known = np.linalg.eigvalsh(np.asarray(hessian, np.float64))[-1]
-    found = jax.jit(of)
-    np.testing.assert_allclose(found(wide)["sharpness"].value, known, rtol=1e-5)
-    assert found(wide)["sharpness_error"].value < 1e-3 * known
-    rough = found(params)["sharpness"].value  # some weights are bfloat16
-    np.testing.assert_allclose(rough, known, rtol=0.05)
-
-
-@pytest.mark.slow
-def test_sharpness_is_the_top_eigenvalue_of_the_hessian_of_a_model():
-    sizes = dict(width=4, num_heads=1, mlp_width=6, position="none")
-    task = Language(Decoder(vocab=7, num_layers=1, **sizes), smoothing=0.1)
-    params = task.init(jax.random.key(1))
-    token_BL = jax.random.randint(jax.random.key(2), (4, 6), 0, 7)
-    segment_BL = jnp.ones_like(token_BL).at[0, 2:].set(0)
-    batch = dict(input_BL=token_BL, target_BL=token_BL[:, ::-1], segment_BL=segment_BL)
-    flat, back = ravel_pytree(params)
-
-    def objective(flat):
-        score = task.score(back(flat), batch, jax.random.key(0), train=True)
-        return score["objective"].value
-
-    hessian = jax.jit(jax.hessian(objective))(flat)
-    known = np.linalg.eigvalsh(np.asarray(hessian, np.float64))
-
-    def of(params):
-        cut = dict(pieces=2, lanczos_steps=40)
-        key = jax.random.key(0)
-        return measures.sharpness(task, params, batch, key, **cut)
-
-    found = jax.jit(of)(params)
-    np.testing.assert_allclose(found["sharpness"].value, known[-1], rtol=1e-5)
-    assert found["sharpness_error"].value < 1e-3 * known[-1]
-
-
-# The noise scale.
-
-
-def draws(weights, number=10_000, size=20):
-    """Estimates from gradients of a known mean and a known covariance."""
-    mean = np.linspace(-0.5, 0.5, size)
-    deviation = np.linspace(0.5, 2.0, size)
-    weight = jnp.asarray(weights, jnp.float32)
-
-    def one(key):
-        noise = jax.random.normal(key, (len(weights), size)) * deviation
-        g = mean + noise / jnp.sqrt(weight)[:, None]
-        total = g * weight[:, None]
-        spreads = jax.vmap(noise_scale.of_piece)(total, weight)
-        spread = jax.tree.map(jnp.sum, spreads)
-        whole = total.sum(0) / weight.sum()
-        return noise_scale.estimates(spread, whole, weight.sum()), g, whole
-
-    keys = jax.random.split(jax.random.key(0), number)
-    found = jax.jit(jax.vmap(one))(keys)
-    return found, (deviation**2).sum(), (mean**2).sum()
-
-
-@pytest.mark.parametrize("weights", [[4.0] * 4, [1.0, 3.0, 8.0, 20.0]])
-def test_the_estimates_have_no_bias(weights):
-    with jax.numpy_rank_promotion("allow"):
-        ((trace, square), *_), known_trace, known_square = draws(weights)
-    np.testing.assert_allclose(trace.mean(), known_trace, rtol=0.02)
-    np.testing.assert_allclose(square.mean(), known_square, rtol=0.02)
-
-
-def test_pieces_of_equal_weight_give_the_papers_estimates():
-    with jax.numpy_rank_promotion("allow"):
-        ((trace, square), g, whole), *_ = draws([4.0] * 4, number=5)
-    small = np.mean(np.sum(np.square(g), axis=2), axis=1)
-    large = np.sum(np.square(whole), axis=1)
-    np.testing.assert_allclose(trace, (small - large) / (1 / 4 - 1 / 16), rtol=1e-4)
-    np.testing.assert_allclose(square, (16 * large - 4 * small) / 12, rtol=1e-4)
-
-
-def test_padding_is_no_piece_and_a_lone_piece_or_a_skipped_step_counts_for_nothing():
-    g = jnp.array([[2.0, 0.0], [0.0, 6.0], [0.0, 0.0]])
-    weight = jnp.array([1.0, 3.0, 0.0])
-    spread = jax.tree.map(jnp.sum, jax.vmap(noise_scale.of_piece)(g, weight))
-    assert spread == (4.0 + 12.0, 2.0)
-    take = functools.partial(
-        noise_scale.measured, grads=g.sum(0) / 4, weight=weight.sum(), num_rows=3
+def net(**words):
+    """The parts of a step of a small net, and what it measures."""
+    block = measures.Measure(**words)
+    tx, rate = optim.make(
+        rule=dict(name="gradient_descent"),
+        schedule=dict(name="constant", peak=RATE, warmup_steps=0),
+        clip_norm=0.5,
+        num_steps=9,
     )
-    noise, scores = take(noise_scale.init(), spread, ok=jnp.bool_(True), memory_steps=9)
-    assert noise == (1, 6.0, 1.0, 4 / 3)  # 16 - 4 * 2.5, and 2.5 - 6 / 4
-    assert scores["noise_scale/targets"].value == 6.0
-    assert scores["noise_scale/rows"].value == pytest.approx(4.5)
-    lone = spread._replace(pieces=jnp.float32(1))
-    for other, ok in ((lone, True), (spread, False)):
-        after, _ = take(noise, other, ok=jnp.bool_(ok), memory_steps=9)
-        assert after == noise
-
-
-def steps_of(config, number):
-    """The parts, and of each step the state before it, its batch and its scores."""
-    parts = assemble(config)
-    inputs = inputs_of(parts)
-    state = parts.program.init(inputs.values, inputs.key)
-    step = parts.program.compile_step(state, *inputs)
-    found = []
-    for n in range(number):
-        batch = parts.batches.batch(n)
-        before = jax.device_get(state)
-        placed = meshes.place_rows(parts.mesh, batch)
-        state, scores = step(state, placed, inputs.key, inputs.values)
-        values = {k: float(m.value) for k, m in jax.device_get(scores).items()}
-        found.append((before, batch, values))
-    return parts, found, jax.device_get(state)
+    options = dict(rate=rate, judge=Guard(), pieces=2, measures=block)
+    return functools.partial(start, Net(), tx, measures=block), make_step(
+        Net(), tx, **options
+    )
 
 
 @pytest.fixture(scope="module")
 def measured():
-    return steps_of(tiny(**ON), 3)
+    """Of three steps: the state before, the pieces' gradients and weights, scores."""
+    key = jax.random.key(0)
+    init, step = net(norms="group", noise_scale=True, noise_steps=2)
+    step, state, found = jax.jit(step), init(key), []
+
+    @jax.jit
+    def differentiate(params, batch, number):
+        def total(params, piece, own):
+            cut = {name: x[piece::2] for name, x in batch.items()}
+            mean = Net().score(params, cut, own, train=True)["objective"]
+            return mean.total, mean.weight
+
+        keys = jax.random.split(jax.random.fold_in(key, number), 2)
+        grad = jax.grad(total, has_aux=True)
+        return [grad(params, piece, keys[piece]) for piece in range(2)]
+
+    for number in range(3):
+        before, batch = state, rows(number)
+        pieces = differentiate(before.params, batch, number)
+        grads = [np.float64(ravel_pytree(g)[0]) / float(w) for g, w in pieces]
+        state, scores = step(before, batch, key)
+        values = {name: float(mean.value) for name, mean in scores.items()}
+        found.append((before, grads, [float(w) for _, w in pieces], values))
+    return found, state
 
 
-def test_the_noise_of_a_run_is_what_its_pieces_say(measured):
-    parts, found, _ = measured
-    task = parts.program.task(parts.values)
-
-    def total(params, batch):
-        score = task.score(params, batch, jax.random.key(0), train=True)["objective"]
-        return score.total, score.weight
-
-    differentiate = jax.jit(jax.grad(total, has_aux=True))
+def test_the_noise_of_a_step_is_what_its_pieces_say(measured):
     means = np.zeros(3)
-    for number, (before, batch, values) in enumerate(found):
-        grads, weights = [], []
-        for piece in range(2):
-            rows = {k: jnp.asarray(x[piece::2]) for k, x in batch.items()}
-            g, weight = differentiate(before.params, rows)
-            grads.append(np.asarray(ravel_pytree(g)[0], np.float64) / float(weight))
-            weights.append(float(weight))
+    for number, (_, grads, weights, values) in enumerate(measured[0]):
         W = sum(weights)
         g = sum(w * g for w, g in zip(weights, grads, strict=True)) / W
         pairs = zip(weights, grads, strict=True)
         trace = sum(w * ((x - g) ** 2).sum() for w, x in pairs)  # over p - 1, 1
         square = (g**2).sum() - trace / W
-        np.testing.assert_allclose(values["noise_scale/trace"], trace, rtol=1e-3)
-        np.testing.assert_allclose(values["noise_scale/grad_square"], square, rtol=1e-3)
+        np.testing.assert_allclose(values["noise_scale/trace"], trace, rtol=1e-5)
+        np.testing.assert_allclose(values["noise_scale/grad_square"], square, rtol=1e-4)
         share = 1.0 if number == 0 else 0.5  # the averages remember two steps
-        means += share * (np.array([trace, square, W / 8]) - means)
+        means += share * (np.array([trace, square, W / 6]) - means)
         np.testing.assert_allclose(
             [values["noise_scale/targets"], values["noise_scale/rows"]],
             [means[0] / means[1], means[0] / means[1] / means[2]],
-            rtol=2e-3,
+            rtol=1e-4,
         )
 
 
-# Norms.
+def test_norms_are_of_the_gradient_as_it_is_the_update_as_done_and_weights_before(
+    measured,
+):
+    found, after = measured
+    for (before, grads, weights, values), later in zip(
+        found, [*(state for state, *_ in found[1:]), after], strict=True
+    ):
+        g = sum(w * g for w, g in zip(weights, grads, strict=True)) / sum(weights)
+        w, new = (np.float64(ravel_pytree(s.params)[0]) for s in (before, later))
+        size, update = np.linalg.norm(g), np.linalg.norm(new - w)
+        assert size > 2 * 0.5  # it is clipped
+        assert values["grad_norm/mlp"] == pytest.approx(size, rel=1e-5)
+        assert values["grad_norm"] == pytest.approx(size, rel=1e-5)
+        assert values["update_norm/mlp"] == pytest.approx(update, rel=1e-4)
+        share = update / np.linalg.norm(w)
+        assert values["update_share/mlp"] == pytest.approx(share, rel=1e-4)
 
 
-def test_norms_are_numpys(measured):
-    _, found, after = measured
-    before, _, values = found[-1]
+def test_norms_of_a_model_are_numpys():
+    parts = assemble(tiny(**ON))
+    shape = parts.program.shape(parts.values, jax.random.key(0)).params
+    shapes = jax.tree.map(lambda leaf: leaf.shape, shape)
+    trees = [normal(shapes, seed) for seed in range(3)]
+    scores = jax.jit(functools.partial(norms.scores, norms="layer"))(*trees)
+    values = {name: float(mean.value) for name, mean in scores.items()}
     group = {"attention": "attention/", "mlp": "/mlp/", "embed": "/embed"}
     group |= {"norm": "/scale|/bias"}
-    update = jax.tree.map(lambda new, old: new - old, after.params, before.params)
 
-    def norm(tree, word, part=""):
+    def norm(tree, word, part):
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         named = {name_of(path): x for path, x in leaves}
         own = [
@@ -322,166 +155,23 @@ def test_norms_are_numpys(measured):
             if part and name == "embed":
                 continue
             key = f"{place}{name}"
-            size, weight = norm(update, word, part), norm(before.params, word, part)
-            assert values[f"update_norm/{key}"] == pytest.approx(size, rel=2e-3)
-            of_weights = values[f"update_norm/{key}"] / values[f"update_share/{key}"]
-            assert of_weights == pytest.approx(weight, rel=1e-5)
-    squares = sum(values[f"grad_norm/{name}"] ** 2 for name in group)
-    assert math.sqrt(squares) == pytest.approx(values["grad_norm"], rel=1e-5)
+            grad, update, weight = (norm(tree, word, part) for tree in trees)
+            assert values[f"grad_norm/{key}"] == pytest.approx(grad, rel=1e-5)
+            assert values[f"update_norm/{key}"] == pytest.approx(update, rel=1e-5)
+            share = update / weight
+            assert values[f"update_share/{key}"] == pytest.approx(share, rel=1e-5)
 
 
 def test_a_layer_of_a_stack_has_a_norm_of_its_own():
     w_NDF = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
     tree = {"decoder": {"layers": {"mlp": {"in": w_NDF, "in_bias": w_NDF[:, 0]}}}}
-    found = norms.norms_of(tree, by_layer=True)
+    found = jax.jit(functools.partial(norms.norms_of, by_layer=True))(tree)
     assert sorted(found) == [*(f"decoder/{n}/mlp" for n in range(3)), "mlp"]
     for n in range(3):
         both = np.concatenate([w_NDF[n].ravel(), w_NDF[n, 0]])
         norm = np.linalg.norm(both)
         assert found[f"decoder/{n}/mlp"] == pytest.approx(norm, rel=1e-5)
     assert list(norms.norms_of(tree)) == ["mlp"]
-
-
-# Attention, against a model in numpy.
-
-
-def normed(x, p):
-    x = x - x.mean(-1, keepdims=True)
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
-
-
-def attended(x, memory, p, see, looks):
-    """The branch's output; its largest score and mean entropy go to `looks`."""
-    q, k, v = (
-        np.einsum("bld,dhk->bhlk", y, p[name])
-        for y, name in ((x, "query"), (memory, "key"), (memory, "value"))
-    )
-    k, v = (np.repeat(y, q.shape[1] // y.shape[1], axis=1) for y in (k, v))
-    score = np.einsum("bhlk,bhmk->bhlm", q, k) / np.sqrt(q.shape[-1])
-    see = np.broadcast_to(see[:, None], score.shape)
-    weight = np.where(see, np.exp(score), 0.0)
-    weight /= np.maximum(weight.sum(-1, keepdims=True), 1e-30)
-    entropy = -(weight * np.log(np.where(weight > 0, weight, 1.0))).sum(-1)
-    looks.append((score[see].max(), entropy[see.any(-1)].mean()))
-    return np.einsum("bhlm,bhmk,hkd->bld", weight, v, p["out"])
-
-
-def stacked(x, params, see, memory=None, see_memory=None):
-    """A stack of layers: what comes out, and the looks of each kind of attention."""
-    own, cross = [], []
-    for n in range(params["layers"]["mlp"]["in"].shape[0]):
-        p = jax.tree.map(lambda leaf, n=n: np.float64(leaf[n]), params["layers"])
-        y = normed(x, p["norm_attention"])
-        x = x + attended(y, y, p["attention"], see, own)
-        if memory is not None:
-            y = normed(x, p["norm_cross"])
-            x = x + attended(y, memory, p["cross_attention"], see_memory, cross)
-        y = normed(x, p["norm_mlp"])
-        x = x + np.maximum(y @ p["mlp"]["in"], 0) @ p["mlp"]["out"]
-    return normed(x, params["norm"]), own, cross
-
-
-def assert_looks(found, name, stack, looks):
-    for n, (top, entropy) in enumerate(looks):
-        values = (found[f"{name}_{x}/{stack}/{n}"].value for x in ("logit", "entropy"))
-        np.testing.assert_allclose(list(values), [top, entropy], rtol=2e-5)
-
-
-def segments():
-    """Two texts in a row, padding, and a row that is full."""
-    return jnp.array([[1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1]])
-
-
-def tokens(seed):
-    return jax.random.randint(jax.random.key(seed), (2, 6), 4, 11)
-
-
-def large(task):
-    """Parameters that make attention uneven."""
-    params = jax.device_get(jax.jit(task.init)(jax.random.key(3)))
-    return jax.tree.map(lambda w: np.float32(2.0) * w, params)
-
-
-def seen(one, other):
-    one, other = np.asarray(one), np.asarray(other)
-    return (one[:, :, None] == other[:, None]) & (one[:, :, None] > 0)
-
-
-def test_looks_of_a_decoder_are_numpys_whatever_computes_its_attention():
-    def task(**words):
-        sizes = SIZES | dict(num_heads=4, num_groups=2, vocab=11, num_layers=2)
-        return Language(Decoder(**sizes, **words))
-
-    params, segment = large(task()), segments()
-    batch = dict(input_BL=tokens(0), target_BL=tokens(1), segment_BL=segment)
-    found = jax.jit(task().looks)(params, batch)
-    see = seen(segment, segment) & np.tril(np.ones((6, 6), bool))[None]
-    x = np.float64(params["embedding"]["embed"])[batch["input_BL"]] * np.sqrt(8)
-    _, own, _ = stacked(x, params["decoder"], see)
-    assert len(found) == 4
-    assert_looks(found, "attention", "decoder", own)
-    other = jax.jit(task(implementation="blockwise", remat="full", unroll=2).looks)
-    for name, mean in other(params, batch).items():
-        np.testing.assert_allclose(mean.value, found[name].value, rtol=2e-5)
-
-
-def test_looks_of_an_encoder_decoder_are_numpys():
-    sizes = dict(num_encoder_layers=1, num_decoder_layers=2, vocab=11)
-    task = Translation(EncoderDecoder(**SIZES, **sizes))
-    params, segment = large(task), segments()
-    source_segment = segment[:, ::-1].at[0].set(jnp.array([1, 2, 2, 0, 0, 0]))
-    batch = dict(
-        source_BM=tokens(0),
-        source_segment_BM=source_segment,
-        target_BL=tokens(1),
-        target_segment_BL=segment,
-    )
-    found = jax.jit(task.looks)(params, batch)
-    embed = np.float64(params["embedding"]["embed"]) * np.sqrt(8)
-    x = embed[batch["source_BM"]]
-    see = seen(source_segment, source_segment)
-    memory, own, _ = stacked(x, params["encoder"], see)
-    assert_looks(found, "attention", "encoder", own)
-    before = np.asarray(batch["target_BL"])[:, :-1]
-    first = np.asarray(segment)[:, 1:] != np.asarray(segment)[:, :-1]
-    read = np.pad(np.where(first, 3, before), ((0, 0), (1, 0)), constant_values=3)
-    see = seen(segment, segment) & np.tril(np.ones((6, 6), bool))[None]
-    memories = memory, seen(segment, source_segment)
-    _, own, cross = stacked(embed[read], params["decoder"], see, *memories)
-    assert_looks(found, "attention", "decoder", own)
-    assert_looks(found, "cross_attention", "decoder", cross)
-    assert len(found) == 2 * (1 + 2 + 2)
-
-
-def test_looks_of_linear_attention_are_those_of_its_weights():
-    settings = Settings(width=8, num_heads=2, mlp_width=1, attention="linear")
-    model, segment = Attention(settings), segments()
-    place = packing.places(segment)
-    mask = Mask(segment, place, segment, place, rule=Rule(causal=True))
-    x = jax.random.normal(jax.random.key(0), (2, 6, 8))
-
-    @jax.jit
-    def sown():
-        params = model.init(jax.random.key(1), x, x, mask, train=False)
-        assert set(params) == {"params"}  # nothing is sown into what is initialised
-        kept = model.apply(params, x, x, mask, train=False, mutable=["looks"])
-        return params["params"], kept[1]["looks"]["look"][0]
-
-    params, found = jax.device_get(sown())
-    q, k = (np.einsum("bld,dhk->bhlk", x, params[name]) for name in ("query", "key"))
-    q, k = (np.where(y > 0, y + 1, np.exp(y)) for y in (q, k))
-    weight = np.einsum("bhlk,bhmk->bhlm", q, k)
-    see = seen(segment, segment) & np.tril(np.ones((6, 6), bool))[None]
-    see = np.broadcast_to(see[:, None], weight.shape)
-    np.testing.assert_allclose(found.top, np.log(weight[see].max()), rtol=1e-5)
-    share = np.where(see, weight, 0)
-    share /= np.maximum(share.sum(-1, keepdims=True), 1e-30)
-    entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum()
-    np.testing.assert_allclose(found.entropy, entropy, rtol=1e-5)
-    assert found.number == see.any(-1).sum() == 2 * 11
-
-
-# Runs.
 
 
 def lines_of(folder):
@@ -516,20 +206,19 @@ def test_a_run_logs_all_that_is_switched_on(straight):
     assert b"attention_entropy/decoder/0" in events.read_bytes()
 
 
-def test_what_follows_a_step_is_of_its_batch_and_the_parameters_after_it(
-    straight, measured
-):
-    parts, found, after = measured
+def test_what_follows_a_step_is_of_its_batch_and_the_parameters_after_it(straight):
+    parts = assemble(tiny(**ON))
+    program, inputs = parts.program, inputs_of(parts)
+    shape = program.shape(inputs.values, inputs.key)
+    with Checkpoints(straight / "checkpoints", every_steps=1, read_only=True) as kept:
+        after = kept.restore(shape, 3)[1]
+    batch = parts.batches.batch(2)
+    given = (after, meshes.place_rows(parts.mesh, batch), inputs.key, inputs.values)
     (line,) = (line for line in lines_of(straight) if line["step"] == 3)
-    assert line["noise_scale/rows"] == found[-1][2]["noise_scale/rows"]
-    inputs, batch = inputs_of(parts), found[-1][1]
-    fixed = meshes.everywhere(parts.mesh)
-    given = (jax.device_put(after, fixed), meshes.place_rows(parts.mesh, batch))
-    given = (*given, inputs.key, inputs.values)
-    again = parts.program.measure("sharpness 3", never, *given)  # compiled by the run
+    again = program.measure("sharpness 3", never, *given)  # compiled by the run
     assert float(again["sharpness"].value) == line["sharpness"]
-    rows = {name: x[:3] for name, x in batch.items()}
-    looks = jax.jit(parts.program.task(parts.values).looks)(after.params, rows)
+    first = {name: x[:3] for name, x in batch.items()}
+    looks = jax.jit(program.task(parts.values).looks)(after.params, first)
     for name, mean in looks.items():
         np.testing.assert_allclose(line[name], mean.value, rtol=1e-5)
 
@@ -538,6 +227,7 @@ def never(*_, **__):
     raise AssertionError("nothing is to be measured")
 
 
+@pytest.mark.slow  # the noise is a part of the state, which tests/test_run.py resumes
 def test_a_resumed_run_measures_the_same_to_the_bit(straight, tmp_path, monkeypatch):
     monkeypatch.setattr(Preemption, "asked", lambda _, step: step == 3)
     with pytest.raises(Exception, match="Saved step 3"):
@@ -548,25 +238,35 @@ def test_a_resumed_run_measures_the_same_to_the_bit(straight, tmp_path, monkeypa
 
 
 def test_what_is_off_is_not_there(monkeypatch):
-    def traced(**overrides):
-        parts = assemble(tiny(**overrides))
-        state = parts.program.shape(parts.values, jax.random.key(0))
-        args = (state, parts.batches.batch(0), jax.random.key(0), parts.values)
-        return str(jax.make_jaxpr(parts.program._step)(*args)), state
+    key = jax.random.key(0)
 
-    apart = dict(measure__sharpness_every=5, measure__attention="true")
-    apart |= dict(measure__noise_steps=3)
-    on, more = traced(pieces=2, measure__norms="layer", measure__noise_scale="true")
+    def traced(**words):
+        init, step = net(**words)
+        state = jax.eval_shape(init, key)
+        return str(jax.make_jaxpr(step)(state, rows(), key)), state
 
+    on, more = traced(norms="layer", noise_scale=True)
     for module in (norms, noise_scale):
         for name in ("scores", "measured", "of_piece", "init"):
             monkeypatch.setattr(module, name, never, raising=False)
-    off, state = traced(pieces=2)
-    assert traced(pieces=2, **apart)[0] == off
+    off, state = traced()
+    assert traced(noise_steps=3)[0] == off
     assert len(off) < len(on)
     assert state.noise == ()
     assert jax.tree.structure(state.opt_state) == jax.tree.structure(more.opt_state)
     assert len(jax.tree.leaves(more)) == len(jax.tree.leaves(state)) + 4
+
+
+def test_what_is_measured_apart_leaves_the_program_of_the_step_as_it_is():
+    def program(**words):
+        config = tiny(pieces=2, **words)
+        mesh = meshes.make_mesh()
+        return program_of(config, num_steps=9, vocab=99, mesh=mesh)[0]
+
+    apart = dict(measure__sharpness_every=5, measure__lanczos_steps=3)
+    apart |= dict(measure__attention="true", measure__attention_rows=3)
+    assert program(**apart) is program()
+    assert program(measure__norms="group") is not program()
 
 
 def test_nothing_runs_beside_a_step_unless_asked():

@@ -1,7 +1,6 @@
-"""optim/: numbers that change with the step, and rates that differ by depth or loss."""
+"""optim/: numbers that change with the step, and the words of all such in a config."""
 
 import functools
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +9,14 @@ import optax
 import pytest
 
 import optim
-from core.mean import Mean
 from core.numbers import join, split
 from core.overrides import resolve
-from optim import OPTIM, RULES
-from optim.depth import depths_of
+from optim import RULES
+from tests.optimizing import assert_close, goal, shapes_of
 from tests.runs import tiny
 from train.assemble import check
-from train.guard import Guard
 from train.schema import OF_STEP, PROGRAM, SCHEMA
-from train.step import make_step, start
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
 NUM_STEPS = 60
 CONSTANT = dict(name="constant", peak=0.5, warmup_steps=0)
 ADAM = dict(name="adam", b1=0.9, b2=0.98, eps=1e-6)
@@ -32,14 +27,6 @@ FALLING = dict(name="cosine", warmup_steps=3, final_share=0.1)
 
 def small():
     return {"in": jnp.array([3.0, -0.5, 0.25]), "bias": jnp.array([-4.0])}
-
-
-def scanned():
-    return {
-        "embed": jnp.ones((5, 4)),
-        "layers": {"mlp": {"in": jnp.full((3, 4, 2), 2.0)}},
-        "norm": {"scale": jnp.ones(4)},
-    }
 
 
 def chain(rule=ADAM, schedule=CONSTANT, **options):
@@ -67,17 +54,6 @@ def walk(tx, params, values=None, num_steps=NUM_STEPS):
     return jax.lax.scan(step, carry, (jnp.arange(num_steps), values))[1]
 
 
-def assert_close(tree, other, **tolerance):
-    close = functools.partial(np.testing.assert_allclose, **tolerance)
-    jax.tree.map(close, tree, other)
-
-
-@pytest.fixture(scope="module")
-def golden():
-    with np.load(GOLDEN / "schedules.npz") as file:
-        return dict(file)
-
-
 def test_what_is_off_leaves_no_trace():
     none = dict(name="none")
     off = dict(decay_schedule=none, b1_schedule=none, b2_schedule=none)
@@ -85,9 +61,9 @@ def test_what_is_off_leaves_no_trace():
 
     def program(options):
         tx = chain(decay=0.1, **options)
-        state = tx.init(scanned())
+        state = tx.init(goal())
         assert list(state) == ["rule", "decay", "rate"]
-        return tx.update(scanned(), state, scanned(), step=0)
+        return tx.update(goal(), state, goal(), step=0)
 
     jaxprs = [str(jax.make_jaxpr(lambda o=o: program(o))()) for o in ({}, off)]
     assert jaxprs[0] == jaxprs[1]
@@ -163,7 +139,7 @@ def test_a_number_that_is_off_stays_off_under_a_schedule():
 )
 def test_any_rule_with_a_b1_has_a_schedule_of_it_and_keeps_its_state(rule):
     plain, tx = chain(dict(name=rule)), chain(dict(name=rule), b1_schedule=RISING)
-    params = scanned()
+    params = goal()
     extra = dict(value_fn=lambda p: 0.0, grad_fn=lambda p: p, key=jax.random.key(0))
     extra |= dict(sampled_grad_fn=lambda p, key: (p, jnp.float32(1)))
 
@@ -171,8 +147,7 @@ def test_any_rule_with_a_b1_has_a_schedule_of_it_and_keeps_its_state(rule):
         return tx.update(params, tx.init(params), params, step=jnp.int32(3), **extra)
 
     shapes = [jax.eval_shape(lambda t=t: update(t)) for t in (plain, tx)]
-    describe = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype))
-    assert describe(shapes[0]) == describe(shapes[1])
+    assert shapes_of(shapes[0]) == shapes_of(shapes[1])
 
 
 def config_of(**typed):
@@ -204,7 +179,7 @@ def test_counts_of_every_schedule_are_inputs_of_one_program():
         found = program(values, Static(config))
         tx, _ = optim.make(**config["optim"], num_steps=20)
         static = jax.jit(lambda tx=tx: walk(tx, small(), num_steps=8))()
-        assert_close(found, static, rtol=1e-5)
+        assert_close(found, static, atol=0)
     assert len(seen) == 1
     assert {"optim.b1_schedule.warmup_steps", "optim.layer_decay"} <= values.keys()
     assert values["optim.decay_schedule.boundary_shares"].shape == (2,)
@@ -270,179 +245,3 @@ def test_a_schedule_of_another_number_longer_than_the_run_is_refused():
     config, _ = resolve(config_of(**typed), {}, SCHEMA)
     with pytest.raises(ValueError, match=r"^optim\.b2_schedule: warmup_steps=21 does"):
         check(config)
-
-
-def test_depths_go_down_through_the_decoder_and_then_the_encoder():
-    def layers(count):
-        return {"layers": {"mlp": {"in": np.zeros((count, 4, 8))}}}
-
-    norm, table = {"scale": np.zeros(4)}, np.zeros((5, 4))
-    found = depths_of(
-        {
-            "embedding": {"embed": table, "unembed": table, "readout_bias": table[0]},
-            "encoder_entrance": {"place": table, "norm": norm},
-            "encoder": layers(2) | {"norm": norm, "distance": table},
-            "decoder": layers(3) | {"norm": norm},
-            "transform": {"head": table},
-        }
-    )
-    assert found["embedding"] == {"embed": 6, "unembed": 0, "readout_bias": 0}
-    assert found["encoder_entrance"] == {"place": 6, "norm": {"scale": 6}}
-    np.testing.assert_array_equal(found["encoder"]["layers"]["mlp"]["in"], [5, 4])
-    np.testing.assert_array_equal(found["decoder"]["layers"]["mlp"]["in"], [3, 2, 1])
-    assert found["encoder"]["norm"] == {"scale": 3}
-    assert found["encoder"]["distance"] == 6
-    assert found["decoder"]["norm"] == {"scale": 0}
-    assert found["transform"] == {"head": 0}
-
-
-def test_every_parameter_of_a_model_has_its_depth():
-    wanted = {"/embedding": 3, "/encoder/layers": [2], "/encoder/norm": 1}
-    wanted |= {"/decoder/layers": [1], "/decoder/norm": 0}
-    tree, expected = {}, []
-    for line in (GOLDEN / "multi30k_tiny_parameters.txt").read_text().splitlines():
-        name, shape = line.split()[0], line[line.index("(") + 1 : line.index(")")]
-        sizes = [int(size) for size in shape.split(",") if size.strip()]
-        part = tree
-        *parents, leaf = name.strip("/").split("/")
-        for parent in parents:
-            part = part.setdefault(parent, {})
-        part[leaf] = np.zeros(sizes)
-        expected += [value for key, value in wanted.items() if name.startswith(key)]
-    found = jax.tree.leaves(depths_of(tree))
-    assert len(found) == len(expected) == 31
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-
-
-@pytest.mark.parametrize("kind", [float, jnp.float32])
-def test_each_layer_has_a_rate_of_its_own_and_its_decay_with_it(kind):
-    params, grads = scanned(), gradients(scanned(), 0)
-
-    def first(share):
-        tx = chain(decay=0.3, layer_decay=share)
-        return tx.update(grads, tx.init(params), params, step=0)[0]
-
-    plain = jax.jit(lambda: first(1.0))()
-    found = (
-        jax.jit(first)(0.5) if kind is jnp.float32 else jax.jit(lambda: first(0.5))()
-    )
-    np.testing.assert_allclose(found["embed"], plain["embed"] / 16, rtol=1e-6)
-    layers = plain["layers"]["mlp"]["in"] / np.array([8, 4, 2])[:, None, None]
-    np.testing.assert_allclose(found["layers"]["mlp"]["in"], layers, rtol=1e-6)
-    np.testing.assert_allclose(found["norm"]["scale"], plain["norm"]["scale"])
-
-
-PLATEAUS = {
-    "plateau": dict(factor=0.3, patience=2, cooldown=3, threshold=0.01, min_share=0.04),
-    "plateau_impatient": dict(factor=0.8, patience=0, cooldown=0, threshold=0.0),
-}
-
-
-def rates_of(tx, values):
-    """The rate of each step: the update of a gradient of ones."""
-    ones = {"in": jnp.ones(1)}
-
-    def step(state, now):
-        number, value = now
-        updates, state = tx.update(ones, state, ones, step=number, value=value)
-        return state, -updates["in"][0]
-
-    steps = jnp.arange(len(values)), jnp.asarray(values)
-    return jax.jit(lambda: jax.lax.scan(step, tx.init(ones), steps)[1])()
-
-
-@pytest.mark.parametrize("case", PLATEAUS)
-def test_on_a_plateau_the_rate_is_that_of_pytorch(golden, case):
-    plateau = dict(PLATEAUS[case], every_steps=1)
-    tx = chain(dict(name="gradient_descent"), plateau=plateau)
-    found = rates_of(tx, golden["plateau/values"])
-    np.testing.assert_allclose(found, golden[case], rtol=0, atol=1e-6)
-    assert len(np.unique(golden[case])) >= 4
-
-
-def test_a_slow_fall_is_measured_from_the_last_improvement():
-    values = 0.995 ** np.arange(30)  # in three steps more than the threshold
-    plateau = dict(factor=0.5, patience=2, threshold=0.01, every_steps=1)
-    found = rates_of(chain(dict(name="gradient_descent"), plateau=plateau), values)
-    np.testing.assert_array_equal(found, 0.5)
-
-
-def test_a_plateau_is_of_means_over_so_many_steps(golden):
-    means = golden["plateau/values"]
-    noise = np.array([0.5, -1.5, 1.25, -0.25], np.float32)
-    values = (means[:, None] + noise).reshape(-1)
-    plateau = dict(PLATEAUS["plateau"], every_steps=4)
-    found = rates_of(chain(dict(name="gradient_descent"), plateau=plateau), values)
-    wanted = np.repeat(golden["plateau"], 4)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
-
-
-def test_a_plateau_is_that_of_optax_one_step_later_and_one_more_patient(golden):
-    values = golden["plateau/values"]
-    options = dict(factor=0.3, cooldown=3)
-    theirs = optax.contrib.reduce_on_plateau(patience=3, rtol=0.01, **options)
-    theirs = optax.chain(theirs, optax.scale(-0.5))
-    plateau = dict(options, patience=2, threshold=0.01, every_steps=1)
-    tx = chain(dict(name="gradient_descent"), plateau=plateau)
-    one_later = rates_of(theirs, values)[:-1]
-    np.testing.assert_allclose(rates_of(tx, values)[1:], one_later, rtol=1e-6)
-
-
-def test_a_plateau_takes_traced_numbers_and_reaches_what_a_rule_is_told():
-    def update(updates, state, params=None, **extra):
-        del updates, params
-        return {"in": extra["rate"][None]}, state
-
-    tx = optax.GradientTransformationExtraArgs(lambda params: (), update)
-
-    @jax.jit
-    def run(numbers):
-        plateau = dict(numbers, patience=0, every_steps=1)
-        low = optim.PLATEAU.build(tx=tx, **plateau)
-        state = low.init({"in": jnp.ones(1)})
-        told = []
-        for value in (1.0, 1.0, 1.0):
-            updates, state = low.update({}, state, rate=0.5, value=value)
-            told.append(updates["in"][0])
-        return jnp.stack(told), optim.rate_at(0.5, state)
-
-    told, now = run(dict(factor=0.1, threshold=1e-4, min_share=0.0))
-    np.testing.assert_allclose(told, [0.5, 0.5, 0.05], rtol=1e-6)
-    np.testing.assert_allclose(now, 0.005, rtol=1e-6)
-    assert optim.rate_at(0.5, ()) == 0.5
-
-
-class Stuck:
-    """A task whose objective stays where it is, but for the batches that break it."""
-
-    def init(self, key):
-        del key
-        return {"in": jnp.ones((2, 2))}
-
-    def score(self, params, batch, key, *, train):
-        del key, train
-        still = jnp.sum(params["in"]) * 0.0 + 1.0
-        loss = Mean.single(still * jnp.mean(batch["x_B"]))
-        return {"objective": loss, "loss": loss}
-
-
-def test_the_step_tells_the_rate_it_took_and_a_skipped_one_is_not_seen():
-    plateau = dict(factor=0.5, patience=0, every_steps=1)
-    tx, rate = optim.make(
-        rule=ADAM, schedule=CONSTANT, plateau=plateau, num_steps=NUM_STEPS
-    )
-    task, key = Stuck(), jax.random.key(0)
-    state = start(task, tx, key)
-    step = jax.jit(make_step(task, tx, rate=rate, judge=Guard()))
-    rates = []
-    for bad in (1.0, 1.0, jnp.nan, 1.0, 1.0):
-        state, scores = step(state, {"x_B": jnp.full(4, bad)}, key)
-        rates.append(float(scores["rate"].value))
-    assert rates == [0.5, 0.5, 0.25, 0.25, 0.125]
-    assert state.guard.num_skipped == 1
-
-
-def test_the_links_say_what_the_docstring_of_the_chain_does():
-    tx = chain(decay=0.1, layer_decay=0.9)
-    assert list(tx.init(scanned())) == ["rule", "decay", "layer_decay", "rate"]
-    assert "layer_decay" in OPTIM.ranges

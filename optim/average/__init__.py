@@ -26,7 +26,7 @@ class Averaged(Protocol):
         ...
 
 
-PROOF = Note("tests/test_optim_around.py")
+PROOF = Note("tests/test_averages.py")
 
 AVERAGES = {
     "none": Entry(none, ""),

@@ -293,6 +293,6 @@ RULES = {
         "Liu & Nocedal 1989, https://doi.org/10.1007/BF01589116",
         {},
         lbfgs.check,
-        note=Note(PRECONDITION, "optax.scale_by_lbfgs"),
+        note=Note("tests/test_optim_lbfgs.py", "optax.scale_by_lbfgs"),
     ),
 }
