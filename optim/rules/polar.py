@@ -10,6 +10,8 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from optim.factorize import svd
+
 Coefficients = Literal["jordan", "polar_express", "exact"]
 
 # Of a x + b x^3 + c x^5, at each step; after the last, the last again.
@@ -82,7 +84,7 @@ def normalized(x: Array) -> Array:
 
 
 def _exact(x_IO):
-    left_IR, size_R, right_RO = jnp.linalg.svd(x_IO, full_matrices=False)
+    left_IR, size_R, right_RO = svd(x_IO)
     least = max(x_IO.shape) * jnp.finfo(x_IO.dtype).eps
     kept_R = (size_R > least).astype(x_IO.dtype)
     return jnp.einsum("IR,R,RO->IO", left_IR, kept_R, right_RO)

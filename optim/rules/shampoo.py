@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array
 
 from core.types import Number
+from optim.factorize import eigh
 from optim.rules.counted import check_every, per_layer_counted
 
 EXACT = jax.lax.Precision.HIGHEST
@@ -165,7 +166,7 @@ def _factors(old, b2, share, x_JWPQ):
 
 def _root(factor_JWXY, root_eps):
     """(factor + root_eps top)^(-1/4), where top is its largest eigenvalue."""
-    value_JWE, vector_JWXE = jnp.linalg.eigh(factor_JWXY)
+    value_JWE, vector_JWXE = jax.vmap(jax.vmap(eigh))(factor_JWXY)
     top_JW1 = value_JWE[..., -1:]
     top_JW1 = jnp.where(top_JW1 > 0, top_JW1, 1.0)
     share_JWE = jnp.maximum(value_JWE / top_JW1, 0.0) + root_eps

@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array
 
 from core.types import Number
+from optim.factorize import eigh, orthonormal
 from optim.rules.counted import per_layer_counted
 
 EXACT = jax.lax.Precision.HIGHEST
@@ -141,7 +142,7 @@ def _square(axis, grad):
 
 def _eigenvectors(factor_XY):
     """Largest first."""
-    return jnp.linalg.eigh(factor_XY)[1][:, ::-1]
+    return eigh(factor_XY)[1][:, ::-1]
 
 
 def _renewed(axes, mu, nu, factors, bases):
@@ -153,5 +154,5 @@ def _renewed(axes, mu, nu, factors, bases):
         value_E = (basis_YE * power_XE).sum(0)
         order_E = jnp.argsort(value_E, descending=True)
         nu = jnp.take(nu, order_E, axis=axis)
-        renewed.append(jnp.linalg.qr(power_XE[:, order_E])[0])
+        renewed.append(orthonormal(power_XE[:, order_E]))
     return _into(axes, mu, renewed), nu, tuple(renewed)
