@@ -60,7 +60,9 @@ def assert_readable(folder):
         assert steps == sorted(set(steps))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_the_step_it_interrupts(tmp_path, number):
     config_file, folder = tmp_path / "config.json", tmp_path / "run"
     flat = dict(optim__schedule__name="constant", checkpoint__every_steps=100_000)
@@ -78,7 +80,7 @@ def test_a_signal_saves_the_step_it_interrupts(tmp_path, number):
 
 @pytest.mark.parametrize(
     ("kills", "steps_each", "seed"),
-    [(2, 60, 0), pytest.param(20, 150, 1, marks=pytest.mark.slow)],
+    [(1, 30, 0), pytest.param(20, 150, 1, marks=pytest.mark.slow)],
 )
 def test_a_run_killed_again_and_again_is_the_same_run(
     tmp_path, kills, steps_each, seed

@@ -15,7 +15,7 @@ from train.step import TrainState
 
 MESH = Mesh(np.array(jax.devices()), "data")
 # More than XLA's client for CPUs can have in flight (LOG.md): it would abort.
-MANY = 100
+MANY = 60
 
 
 @jax.jit

@@ -23,6 +23,9 @@ from train.schema import SCHEMA
 PHASES = {"until": (7, 14), "batch_sizes": (4, 8), "lengths": (4, 8)}
 
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
