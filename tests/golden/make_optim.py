@@ -53,6 +53,13 @@ def follow(kind: str, options: dict, given: dict[str, np.ndarray]) -> dict:
         dict(params=[params["bias"]], weight_decay=0.0),
     ]
     optimizer = getattr(torch.optim, kind)(groups, lr=PEAK, **options)
+    return walked(optimizer, params, given, PEAK, clip_norm)
+
+
+def walked(optimizer, params, given, peak, clip_norm=None):
+    """The points of each parameter, as the rate falls from its peak to 0."""
+    import torch
+
     path = {name: [p.detach().numpy().copy()] for name, p in params.items()}
     for step in range(NUM_STEPS):
         for name, p in params.items():
@@ -62,7 +69,7 @@ def follow(kind: str, options: dict, given: dict[str, np.ndarray]) -> dict:
         if clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(params.values()), clip_norm)
         for group in optimizer.param_groups:
-            group["lr"] = PEAK * (1 - step / NUM_STEPS)
+            group["lr"] = peak * (1 - step / NUM_STEPS)
         optimizer.step()
         for name, p in params.items():
             path[name].append(p.detach().numpy().copy())

@@ -11,7 +11,7 @@ import importlib
 import pathlib
 
 import numpy as np
-from make_optim import EVERY_STEPS, NUM_STEPS, SHAPES, problem
+from make_optim import SHAPES, problem, walked
 
 TORCH, LION, KOZISTR = "torch.optim", "lion_pytorch", "pytorch_optimizer"
 ADAM = dict(betas=(0.9, 0.999), eps=1e-8)
@@ -73,18 +73,7 @@ def follow(module: str, kind: str, peak: float, options: dict) -> dict:
     ]
     rule = getattr(importlib.import_module(module), kind)
     optimizer = rule(groups, lr=peak, **options)
-    path = {name: [p.detach().numpy().copy()] for name, p in params.items()}
-    for step in range(NUM_STEPS):
-        for name, p in params.items():
-            w = p.detach()
-            pull = arrays[f"curve/{name}"] * (w - arrays[f"goal/{name}"])
-            p.grad = pull + 0.3 * torch.sin(2 * w) + arrays[f"noise/{name}"][step]
-        for group in optimizer.param_groups:
-            group["lr"] = peak * (1 - step / NUM_STEPS)
-        optimizer.step()
-        for name, p in params.items():
-            path[name].append(p.detach().numpy().copy())
-    return {name: np.stack(points[::EVERY_STEPS]) for name, points in path.items()}
+    return walked(optimizer, params, arrays, peak)
 
 
 def main():

@@ -9,7 +9,7 @@ The problem, the rates and the points that are kept are those of make_optim.py.
 import pathlib
 
 import numpy as np
-from make_optim import EVERY_STEPS, NUM_STEPS, SHAPES, problem
+from make_optim import SHAPES, problem, walked
 
 CASES = {
     "adafactor": ("Adafactor", 0.05, dict(d=1.0)),
@@ -56,18 +56,7 @@ def follow(kind: str, peak: float, options: dict) -> dict[str, np.ndarray]:
     given = {k: torch.tensor(x, dtype=torch.float64) for k, x in problem().items()}
     params = {n: torch.nn.Parameter(given[f"start/{n}"].clone()) for n in SHAPES}
     rule = optimizer(kind)(list(params.values()), lr=peak, **options)
-    path = {name: [p.detach().numpy().copy()] for name, p in params.items()}
-    for step in range(NUM_STEPS):
-        for name, p in params.items():
-            w = p.detach()
-            pull = given[f"curve/{name}"] * (w - given[f"goal/{name}"])
-            p.grad = pull + 0.3 * torch.sin(2 * w) + given[f"noise/{name}"][step]
-        for group in rule.param_groups:
-            group["lr"] = peak * (1 - step / NUM_STEPS)
-        rule.step()
-        for name, p in params.items():
-            path[name].append(p.detach().numpy().copy())
-    return {name: np.stack(points[::EVERY_STEPS]) for name, points in path.items()}
+    return walked(rule, params, given, peak)
 
 
 def main():
