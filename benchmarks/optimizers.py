@@ -42,7 +42,6 @@ SAME = ("SOAP", "MARS", "Muon, float32")  # as ours, step by step
 WITHOUT_DEFAULT = {"start_step": 0, "every_steps": 10}  # their cost is that of any
 ADAMW: dict[str, Any] = {"rule": {"name": "adamw"}, "decay": problem.DECAY}
 OURS = [sys.executable, str(HERE / "optimizers_ours.py")]
-ALONE = ["env", "OPENBLAS_NUM_THREADS=1", *OURS]  # one thread for XLA's LAPACK
 
 
 def main(argv: Sequence[str]) -> int:
@@ -155,9 +154,6 @@ def race(
     peer = [args.torch_python, str(HERE / "optimizers_torch.py")]
     with contextlib.ExitStack() as stack:
         workers = {"ours": _chain(stack, name, words, folder)}
-        if period_of(words) > 1:  # it factorizes then
-            alone = _chain(stack, name, words, folder, ALONE)
-            workers["ours, LAPACK on one thread"] = alone
         for their in THEIRS[name]:
             settings = dict(folder=folder, tensors=tensors, name=their)
             workers[their] = Worker(their, peer, settings)
@@ -190,9 +186,8 @@ def _chain(
     name: str,
     words: dict[str, Any],
     folder: str,
-    command: Sequence[str] = OURS,
 ) -> Worker:
-    worker = Worker(name, command, {"folder": folder, "words": words})
+    worker = Worker(name, OURS, {"folder": folder, "words": words})
     stack.callback(worker.close)
     return worker
 

@@ -50,8 +50,6 @@ RIVALS = """
 gradients and numbers, no decay, {cores} threads, eager as it comes;
 `optimizers_torch.py` says how equal the work is. "Moved" is how far the first hidden
 matrix is from its start after {first} updates, by which one sees what both compute.
-"LAPACK on one thread" is the same program under OPENBLAS_NUM_THREADS=1: XLA factorizes
-with SciPy's OpenBLAS, whose own threads can cost more than they bring.
 
 | ours | theirs | ours, ms | theirs, ms | ours over theirs | moved, ours | theirs |
 |---|---|---|---|---|---|---|

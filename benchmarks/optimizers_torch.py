@@ -8,8 +8,8 @@ parameters are one tensor a layer, as torch has them, and the gradients lie ther
 already. How equal the work is:
 
 SOAP    Equal: L, R and the moments each step, QR of both sides every ten. Ours keeps
-        the momentum in the basis and turns it at a renewal; theirs turns it at each
-        step, a product of each side more.
+        the momentum in the basis and turns it at a renewal, where theirs turns it at
+        each step, a product of each side more; and of L and R it has the lower halves.
 Shampoo ScalableShampoo, for `Shampoo` has no blocks, no averages and no grafting.
         Equal: blocks of 640, averages of both sides each step, inverse fourth roots
         every ten, one product of each side, an update as long as that of a diagonal
@@ -19,8 +19,9 @@ Shampoo ScalableShampoo, for `Shampoo` has no blocks, no averages and no graftin
         as ours: both race.
 MARS    Equal, with `optimize_1d`, so that vectors are taken as ours takes them.
 Muon    Equal in float32: five steps of Newton-Schulz with Jordan's coefficients on
-        hidden matrices, AdamW on the rest; theirs takes all matrices of one shape in a
-        batch, ours the layers of one leaf. The library has bfloat16 without a choice,
+        hidden matrices, AdamW on the rest, to the same matrix. Theirs takes all of one
+        shape in a batch; ours multiplies those of (320, 1280) on their short side where
+        it can, to a third less. The library has bfloat16 without a choice,
         so its function is bound to float32 here; as it is races too, in products of
         8 bits where ours have 24.
 """

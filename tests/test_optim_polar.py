@@ -77,6 +77,26 @@ def test_singular_values_are_near_one_and_singular_vectors_stay(coefficients):
         np.testing.assert_allclose(product, product.T, atol=2e-6)
 
 
+@pytest.mark.parametrize("shape", [(12, 17), (12, 18), (12, 60), (60, 12)])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("coefficients", ["jordan", "polar_express"])
+def test_the_iteration_is_its_polynomial_however_it_is_multiplied(
+    shape, steps, coefficients
+):
+    left, right = orthogonal(shape[0], 12, 3), orthogonal(12, shape[1], 4)
+    size = np.geomspace(1, 1e-3, 12)
+    size /= np.linalg.norm(size)
+    table = {"jordan": JORDAN, "polar_express": POLAR_EXPRESS}[coefficients]
+    expected = left * composed(table, size, steps) @ right
+    given = jnp.asarray(left * size @ right, jnp.float32)
+    found = jax.jit(lambda x: polar(x, coefficients, steps))(given)
+    np.testing.assert_allclose(found, expected, atol=4e-5)
+    both = jax.jit(jax.vmap(lambda x: polar(x, coefficients, steps)))(
+        jnp.stack([given, -given])
+    )
+    np.testing.assert_allclose(both, [expected, -expected], atol=4e-5)
+
+
 @pytest.mark.parametrize("coefficients", BOUNDS)
 def test_the_polar_factor_turns_with_its_matrix_and_knows_no_size(coefficients):
     g, left, right = matrix(12, 20), orthogonal(12, 12, 5), orthogonal(20, 20, 6)

@@ -17,8 +17,7 @@ from jaxtyping import Array
 from core.types import Number
 from optim.factorize import eigh, orthonormal
 from optim.rules.counted import per_layer_counted
-
-EXACT = jax.lax.Precision.HIGHEST
+from optim.rules.halves import EXACT, Half, square, whole, zeros
 
 
 def soap(
@@ -54,12 +53,12 @@ def soap(
 class SoapState(NamedTuple):
     """Of one matrix: Adam's moments, in the basis; of each rotated side two matrices.
 
-    `factors` are L and R of the paper, `bases` Q_L and Q_R, in float32.
+    `factors` are the halves of L and R of the paper, `bases` Q_L and Q_R, in float32.
     """
 
     mu: Array
     nu: Array
-    factors: tuple[Array, ...]
+    factors: tuple[Half, ...]
     bases: tuple[Array, ...]
 
 
@@ -83,7 +82,7 @@ class _Soap(NamedTuple):
         return SoapState(
             jnp.zeros_like(params),
             jnp.zeros_like(params),
-            tuple(jnp.zeros((side, side), jnp.float32) for side in sides),
+            tuple(map(zeros, sides)),
             tuple(jnp.eye(side, dtype=jnp.float32) for side in sides),
         )
 
@@ -102,9 +101,10 @@ class _Soap(NamedTuple):
         mu, nu = (jnp.where(started, moment, 0.0) for moment in (mu, nu))
         num = jnp.maximum(num_updates, 1)
         adam = mu / (1 - b1**num) / (jnp.sqrt(nu / (1 - b2**num)) + self.eps)
-        factors = tuple(
-            self.b3 * factor + (1 - self.b3) * _square(axis, grad)
-            for axis, factor in zip(axes, state.factors, strict=True)
+        factors = jax.tree.map(
+            lambda old, new: self.b3 * old + (1 - self.b3) * new,
+            state.factors,
+            tuple(_square(axis, grad) for axis in axes),
         )
         due = jnp.where(num_updates % self.every_steps == 0, 2, 0)
         mu, nu, bases = jax.lax.switch(
@@ -134,23 +134,21 @@ def _back(axes, x, bases):
 
 
 def _square(axis, grad):
-    """G G^T or G^T G."""
-    if axis == 0:
-        return jnp.matmul(grad, grad.T, precision=EXACT)
-    return jnp.matmul(grad.T, grad, precision=EXACT)
+    """The half of G G^T or G^T G."""
+    return square(grad.T if axis == 0 else grad)
 
 
-def _eigenvectors(factor_XY):
+def _eigenvectors(factor):
     """Largest first."""
-    return eigh(factor_XY)[1][:, ::-1]
+    return eigh(whole(factor))[1][:, ::-1]
 
 
 def _renewed(axes, mu, nu, factors, bases):
     """The moments and the bases after a step of power iteration."""
     mu = _back(axes, mu, bases)
     renewed = []
-    for axis, factor_XY, basis_YE in zip(axes, factors, bases, strict=True):
-        power_XE = jnp.matmul(factor_XY, basis_YE, precision=EXACT)
+    for axis, factor, basis_YE in zip(axes, factors, bases, strict=True):
+        power_XE = jnp.matmul(whole(factor), basis_YE, precision=EXACT)
         value_E = (basis_YE * power_XE).sum(0)
         order_E = jnp.argsort(value_E, descending=True)
         nu = jnp.take(nu, order_E, axis=axis)
