@@ -1,0 +1,1 @@
+"""Many runs: search spaces, trials in one program, statistics, comparison, claims."""
