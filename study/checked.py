@@ -136,7 +136,7 @@ def _distinct(axis: Axis, span: Span) -> None:
         if value == after:
             raise ValueError(
                 f"sweep(): {axis.key}: {span.points} points from {span.low} to "
-                f"{span.high} have {value} twice; it is one of whole numbers."
+                f"{span.high} have {value} twice, for they are whole."
             )
 
 

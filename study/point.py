@@ -35,13 +35,13 @@ class Point(NamedTuple):
         """Of its run's folder: to be read up to the id, which alone tells it apart.
 
         >>> Point({"optim.rule.name": "lion", "optim.decay": 0.1}, 3).name
-        'rule=lion,decay=0.1,seed=3-fafdd0fc37'
+        'rule=lion,decay=0.1,seed=3-46bd3a7ad9'
         """
         words = [
             f"{_leaf(key)}={_brief(self.overrides[key])}" for key in self.overrides
         ]
         seed = f"seed={self.seed}-{self.id}"
-        kept = ",".join(words)[: LENGTH - len(seed)].rstrip(",=")
+        kept = ",".join(words)[: LENGTH - len(seed) - 1].rstrip(",=")
         return f"{kept},{seed}" if kept else seed
 
     @property
@@ -97,4 +97,4 @@ def _leaf(key: str) -> str:
 def _brief(value: Any) -> str:
     """A value in letters that every file system takes."""
     text = f"{value:.4g}" if isinstance(value, float) else text_of(value)
-    return re.sub(r"[^A-Za-z0-9.+-]+", "_", text).strip("_")
+    return re.sub(r"[^A-Za-z0-9.+-]+", "_", text).strip("_.")

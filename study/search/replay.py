@@ -38,6 +38,7 @@ def replay(
     seed: int,
     num_trials: int = 0,
     factor: int = 3,
+    min_steps: int = 1,
     asha: bool = False,
 ) -> Replay:
     """One search over `num_trials` of the trials, 0 all, in an order that `seed` draws.
@@ -52,7 +53,7 @@ def replay(
     random.Random(seed).shuffle(order)
     order = order[: num_trials or len(order)]
     last = max(max(curves[name]) for name in order)
-    rungs = bracket(len(order), max_steps=last, factor=factor)
+    rungs = bracket(len(order), max_steps=last, factor=factor, min_steps=min_steps)
     for name in order:
         for steps in rungs.steps:
             if steps not in curves[name]:
