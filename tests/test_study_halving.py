@@ -130,6 +130,9 @@ def test_asha_promotes_as_soon_as_a_trial_is_in_the_best_third():
     assert promotion(steps, 3, scores) is None  # b and d, of six, have been
     scores["g"] = {1: 0.5, 3: 2.0}
     assert promotion(steps, 3, scores) == Job("d", 9)  # of three at the middle rung
+    scores |= {"h": {1: 0.1}, "i": {1: 9.0}}
+    assert promotion(steps, 3, scores) == Job("d", 9)  # before h, which is lower down
+    assert promotion(steps, 3, scores, [Job("d", 9)]) == Job("h", 3)
     scores = {name: {1: math.nan} for name in "abc"}
     assert promotion(steps, 3, scores) is None
 
@@ -161,7 +164,9 @@ def test_curves_that_never_cross_give_the_best_for_less(asha):
         assert found.gap == 0.0
         assert found.cost_share < 0.35
     whole = bracket(27, max_steps=90).cost_steps / (27 * 90)
-    assert replay(CURVES, seed=0).cost_share == whole < 0.11
+    costs = {replay(CURVES, seed=seed, asha=asha).cost_share for seed in range(5)}
+    assert min(costs) >= whole
+    assert (costs == {whole}) is not asha  # ASHA promotes some that a rung would not
 
 
 def test_curves_that_cross_are_missed_and_the_gap_says_by_how_much():

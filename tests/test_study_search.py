@@ -186,7 +186,9 @@ def test_tpe_goes_on_as_it_would_have_after_a_controller_died(records):
     space = space_of(AXES, seeds=2)
     first = ask(space, records, 1, seed=0)
     begun = [*records, *(Record(point, RUNNING) for point in first)]
-    assert first + ask(space, begun, 2, seed=0) == ask(space, records, 3, seed=0)
+    three = ask(space, records, 3, seed=0)
+    assert first + ask(space, begun, 2, seed=0) == three
+    assert first + ask(space, begun[:-1], 2, seed=0) == three  # died between two seeds
 
 
 def test_tpe_never_asks_for_a_setting_twice_and_ends_with_a_small_space():
@@ -226,6 +228,11 @@ def test_a_study_is_rebuilt_with_a_trial_for_each_setting():
         0.4: ("FAIL", None),
     }
     assert study.best_value == 2.0
+    seeds = [
+        Record(Point({"decay": 0.1, "peak": 0.1}, n), DONE, n / 10) for n in (1, 2, 3)
+    ]
+    means = {study_of(space, part).best_value for part in (seeds, seeds[::-1])}
+    assert len(means) == 1  # 0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1
 
 
 def test_importance_is_that_of_the_axis_which_decides(records):
@@ -285,6 +292,9 @@ def test_an_edge_is_told_by_what_was_tried_under_the_same_words():
     under, over = {**best, "peak": 0.05}, {**best, "peak": 0.2}
     other = {"peak": 0.5, "rule.name": "adam", "rule.b2": 0.95}
     assert edge_of(axes, best, [best, under, over]) == []
+    assert edge_of(axes, best, [best, under, other]) == [Edge("peak", 0.1, "highest")]
+    axes["rule.name"] = ["adam", "lion"]
+    other = {"peak": 0.5, "rule.name": "adam"}
     assert edge_of(axes, best, [best, under, other]) == [Edge("peak", 0.1, "highest")]
     both = edge_of(axes, best, [best])
     assert [edge.side for edge in both] == ["highest", "lowest"]
