@@ -18,6 +18,10 @@ official        the trial with the earliest evaluation at the target, though ano
 true-time       the trial that was there in the fewest seconds. Trapezoids.
 exact-integral  the same trial, and the exact area of the staircase.
 
+Official scores are the 19 published ones to 4 decimals. The fewest seconds change one
+of them, lawa_ema of 0.5 from .3384 to .3434; the exact area then moves scores by up to
+.0015. No order of submissions changes.
+
 Source: Dahl et al. 2023, https://arxiv.org/abs/2306.07179, section 4; Kasimbeg et al.
 2025, https://arxiv.org/abs/2502.15015, for the scores of version 0.5. The trials are
 those of github.com/mlcommons/submissions_algorithms.
