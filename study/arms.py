@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from core.refusal import shown
 from study.edge import Edge
@@ -34,32 +35,41 @@ class Arm:
 class Pair(NamedTuple):
     """Losses of two arms, of one seed after the other where they share seeds."""
 
-    baseline: np.ndarray
-    candidate: np.ndarray
+    baseline_R: Float[np.ndarray, "R"]
+    candidate_Q: Float[np.ndarray, "Q"]
     paired: bool
 
     @property
     def num_seeds(self) -> int:
         """Of the arm that has less."""
-        return min(self.baseline.size, self.candidate.size)
+        return min(self.baseline_R.size, self.candidate_Q.size)
+
+    @property
+    def least_p(self) -> float:
+        """The least p-value that the exact test of so many seeds can have."""
+        if self.paired:
+            return 0.5**self.num_seeds
+        sizes = self.baseline_R.size, self.candidate_Q.size
+        return 1 / math.comb(sum(sizes), sizes[0])
 
     @property
     def num_diverged(self) -> tuple[int, int]:
         """Runs of each arm."""
-        return int(np.isinf(self.baseline).sum()), int(np.isinf(self.candidate).sum())
+        first, second = np.isinf(self.baseline_R), np.isinf(self.candidate_Q)
+        return int(first.sum()), int(second.sum())
 
     @property
     def gain(self) -> Interval:
         """By how much the candidate is better."""
         of = paired_interval if self.paired else unpaired_interval
-        return of(self.baseline, self.candidate)
+        return of(self.baseline_R, self.candidate_Q)
 
     @property
     def sd(self) -> float:
         """Of the gains, or within an arm; of two finite losses or more."""
         if self.paired:
-            return float(np.std(self.baseline - self.candidate, ddof=1))
-        parts = (self.baseline.var(ddof=1), self.candidate.var(ddof=1))
+            return float(np.std(self.baseline_R - self.candidate_Q, ddof=1))
+        parts = (self.baseline_R.var(ddof=1), self.candidate_Q.var(ddof=1))
         return math.sqrt(sum(parts) / 2)
 
 

@@ -10,9 +10,10 @@ the mean, by t | by the bootstrap, in per cent.
     lognormal        82 | 73   85 | 84   87 | 88   89 | 90   90 | 90   92 | 93
     t, 3 degrees     97 | 82   97 | 88   96 | 89   96 | 90   96 | 91   95 | 92
 
-(2,000 samples at 5 and 10.) So the bootstrap is within a point of 95 % from 50 normal
-values on. Of skewed values neither is, at any n here, and the bootstrap is the better
-one by a point at most; with heavy tails it is worse by four.
+(2,000 samples at 5 and 10; 1,999 resamples of each.) So the bootstrap is within a point
+of 95 % from 50 normal values on. Of skewed values neither is, at any n here, and from
+50 on the bootstrap is the better one by less than a point; with heavy tails it is worse
+by three or four.
 Source: Efron 1987, https://doi.org/10.1080/01621459.1987.10478410; Welch 1947.
 """
 
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 BOOTSTRAP_FROM = 50  # values
@@ -56,7 +58,10 @@ class Estimate(NamedTuple):
 
 
 def interval(
-    values: Sequence[float] | np.ndarray, *, level: float = 0.95, seed: int = 0
+    values: Sequence[float] | Float[np.ndarray, "R"],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Interval:
     """That of the mean.
 
@@ -65,59 +70,62 @@ def interval(
     >>> print(interval([2.31, float("inf")]))
     inf (no interval: 1 of 2 values is not finite)
     """
-    values = np.asarray(values, np.float64)
-    why = _why_not(values)
+    value_R = np.asarray(values, np.float64)
+    why = _why_not(value_R)
     if why:
-        return _none(values, why)
-    if _resampled(values):
-        low, high = _bootstrap((values,), level, seed)
-        return Interval(float(values.mean()), low, high, values.size, "bootstrap")
-    return _student(estimate(values), level, values.size)
+        whole = (-math.inf, math.inf)
+        return Interval(_mean(value_R), *whole, value_R.size, "none", why)
+    if _resampled(value_R):
+        low, high = _bootstrap((value_R,), level, seed)
+        return Interval(_mean(value_R), low, high, value_R.size, "bootstrap")
+    return _student(estimate(value_R), level, value_R.size)
 
 
 def paired_interval(
-    baseline: np.ndarray,
-    candidate: np.ndarray,
+    baseline_R: Float[np.ndarray, "R"],
+    candidate_R: Float[np.ndarray, "R"],
     *,
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
     """That of the mean gain, baseline - candidate, of losses that belong together."""
     with np.errstate(invalid="ignore"):  # inf - inf, which then is not finite either
-        return interval(baseline - candidate, level=level, seed=seed)
+        return interval(baseline_R - candidate_R, level=level, seed=seed)
 
 
 def unpaired_interval(
-    baseline: np.ndarray,
-    candidate: np.ndarray,
+    baseline_R: Float[np.ndarray, "R"],
+    candidate_Q: Float[np.ndarray, "Q"],
     *,
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
     """That of the gain, mean baseline - mean candidate, by Welch's t below 50."""
-    num_values = min(baseline.size, candidate.size)
-    for values in (baseline, candidate):
-        why = _why_not(values)
+    num_values = min(baseline_R.size, candidate_Q.size)
+    for value in (baseline_R, candidate_Q):
+        why = _why_not(value)
         if why:
             with np.errstate(invalid="ignore"):
-                gain = _mean(baseline) - _mean(candidate)
+                gain = _mean(baseline_R) - _mean(candidate_Q)
             return Interval(gain, -math.inf, math.inf, num_values, "none", why)
-    if _resampled(baseline) and _resampled(candidate):
-        low, high = _bootstrap((baseline, candidate), level, seed)
-        gain = float(baseline.mean() - candidate.mean())
+    if _resampled(baseline_R) and _resampled(candidate_Q):
+        low, high = _bootstrap((baseline_R, candidate_Q), level, seed)
+        gain = _mean(baseline_R) - _mean(candidate_Q)
         return Interval(gain, low, high, num_values, "bootstrap")
-    return _student(estimate_apart(baseline, candidate), level, num_values)
+    return _student(estimate_apart(baseline_R, candidate_Q), level, num_values)
 
 
-def estimate(values: np.ndarray) -> Estimate:
+def estimate(value_R: Float[np.ndarray, "R"]) -> Estimate:
     """The mean of two values or more."""
-    error = values.std(ddof=1) / math.sqrt(values.size)
-    return Estimate(float(values.mean()), float(error), values.size - 1)
+    error = value_R.std(ddof=1) / math.sqrt(value_R.size)
+    return Estimate(_mean(value_R), float(error), value_R.size - 1)
 
 
-def estimate_apart(baseline: np.ndarray, candidate: np.ndarray) -> Estimate:
+def estimate_apart(
+    baseline_R: Float[np.ndarray, "R"], candidate_Q: Float[np.ndarray, "Q"]
+) -> Estimate:
     """The gain of unpaired losses whose variances may differ, after Welch."""
-    parts = [estimate(values) for values in (baseline, candidate)]
+    parts = [estimate(value) for value in (baseline_R, candidate_Q)]
     variance = sum(part.error**2 for part in parts)
     freedom = min(part.freedom for part in parts)
     if variance > 0:
@@ -131,9 +139,9 @@ def _student(found: Estimate, level: float, num_values: int) -> Interval:
     return Interval(found.value, low, high, num_values, "t")
 
 
-def _resampled(values: np.ndarray) -> bool:
+def _resampled(value_R: Float[np.ndarray, "R"]) -> bool:
     """Whether the bootstrap may; of values that are all the same it can say nothing."""
-    return values.size >= BOOTSTRAP_FROM and np.ptp(values) > 0
+    return value_R.size >= BOOTSTRAP_FROM and bool(np.ptp(value_R) > 0)
 
 
 def _bootstrap(
@@ -155,23 +163,18 @@ def _bootstrap(
     return float(found.low), float(found.high)
 
 
-def _why_not(values: np.ndarray) -> str:
+def _why_not(value_R: Float[np.ndarray, "R"]) -> str:
     """What keeps values from having an interval, or nothing."""
-    lost = values.size - int(np.isfinite(values).sum())
+    lost = value_R.size - int(np.isfinite(value_R).sum())
     if lost:
-        return (
-            f"{lost} of {values.size} values {'is' if lost == 1 else 'are'} not finite"
-        )
-    if values.size < 2:
-        return "one value has no spread" if values.size else "there are no values"
+        verb = "is" if lost == 1 else "are"
+        return f"{lost} of {value_R.size} values {verb} not finite"
+    if value_R.size < 2:
+        return "one value has no spread" if value_R.size else "there are no values"
     return ""
 
 
-def _none(values: np.ndarray, why: str) -> Interval:
-    return Interval(_mean(values), -math.inf, math.inf, values.size, "none", why)
-
-
-def _mean(values: np.ndarray) -> float:
+def _mean(value_R: Float[np.ndarray, "R"]) -> float:
     """The mean; NaN, without a warning, of none and of infinities that differ."""
     with np.errstate(invalid="ignore"):
-        return float(values.mean()) if values.size else math.nan
+        return float(value_R.mean()) if value_R.size else math.nan

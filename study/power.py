@@ -15,6 +15,7 @@ from study.significance import Side
 
 POWER = 0.8
 LARGE = 10_000  # seeds: from here on t is normal
+FAR = 1_000.0  # standard errors: from here on the noise of the mean is nothing
 
 
 def fewest_pairs(
@@ -54,14 +55,17 @@ def power(
 ) -> float:
     """How probable it is that a t-test finds an effect that is there.
 
-    `sd` is that of the differences where seeds are paired, else that of an arm.
+    `sd`, above 0, is that of the differences where seeds are paired, else of an arm.
     """
     freedom = num_seeds - 1 if paired else 2 * num_seeds - 2
     shift = effect / sd * math.sqrt(num_seeds if paired else num_seeds / 2)
     beyond = float(stats.t.isf(alpha / _sides(side), freedom))
+    if shift > FAR:  # where scipy's series ends in NaN, sooner or later
+        return float(stats.chi2.cdf(freedom * (shift / beyond) ** 2, freedom))
     found = float(stats.nct.sf(beyond, freedom, shift))
     if side == "two-sided":
-        found += float(stats.nct.cdf(-beyond, freedom, shift))
+        # The lower tail as an upper one: scipy's nct.cdf is NaN for many of these.
+        found += float(stats.nct.sf(beyond, freedom, -shift))
     return found
 
 

@@ -2,7 +2,8 @@
 
 Arms come as losses (`study/losses.py`): less is better, +inf is a run that diverged.
 Where a test adds values up, each infinite one is worth the same, and more than all
-finite ones together: the result is the limit as it grows.
+finite ones together: the result is the limit as it grows. In the names of arrays R are
+the runs of an arm, Q those of another, X arms or comparisons.
 Source: exact tests by permutation, Fisher 1935; of random permutations, the observed
 one counted in, Phipson & Smyth 2010, https://arxiv.org/abs/1603.05766; Holm 1979,
 https://www.jstor.org/stable/4615733; two one-sided tests, Schuirmann 1987; Page 1963.
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 from study.intervals import Estimate, estimate, estimate_apart
@@ -27,7 +29,10 @@ TIE = 1e-10  # of all values together: sums closer than that differ by rounding
 
 
 def sign_flip(
-    gains: Sequence[float] | np.ndarray, *, side: Side = "greater", seed: int = 0
+    gains: Sequence[float] | Float[np.ndarray, "R"],
+    *,
+    side: Side = "greater",
+    seed: int = 0,
 ) -> float:
     """The p-value of paired gains: the share of all signs that do as well as theirs.
 
@@ -40,28 +45,28 @@ def sign_flip(
     >>> sign_flip([0.1, 0.2, 0.1, 0.3, float("inf")])
     0.03125
     """
-    gains = np.asarray(gains, np.float64)
-    if np.isnan(gains).any():
-        raise ValueError(f"gains: pair {int(np.isnan(gains).argmax())} has NaN.")
-    finite = np.isfinite(gains)
-    most = 2 * np.abs(gains[finite]).sum() or 1.0
-    gains = np.where(finite, gains, np.sign(gains) * most)
-    exact = gains.size <= EXACT_PAIRS
+    gain_R = np.asarray(gains, np.float64)
+    if np.isnan(gain_R).any():
+        raise ValueError(f"gains: pair {int(np.isnan(gain_R).argmax())} has NaN.")
+    finite_R = np.isfinite(gain_R)
+    most = 2 * np.abs(gain_R[finite_R]).sum() or 1.0
+    gain_R = np.where(finite_R, gain_R, np.sign(gain_R) * most)
+    exact = gain_R.size <= EXACT_PAIRS
     if exact:
         sums = np.zeros(1)
-        for gain in gains:
+        for gain in gain_R:
             sums = np.concatenate([sums + gain, sums - gain])
     else:
         rng = np.random.default_rng(seed)
         sums = np.zeros(NUM_DRAWS)
-        for gain in gains:
+        for gain in gain_R:
             sums += rng.choice((-gain, gain), NUM_DRAWS)
-    return _share(sums, gains.sum(), TIE * np.abs(gains).sum(), side, exact)
+    return _share(sums, gain_R.sum(), TIE * np.abs(gain_R).sum(), side, exact)
 
 
 def regroup(
-    baseline: np.ndarray,
-    candidate: np.ndarray,
+    baseline_R: Float[np.ndarray, "R"],
+    candidate_Q: Float[np.ndarray, "Q"],
     *,
     side: Side = "greater",
     seed: int = 0,
@@ -72,14 +77,17 @@ def regroup(
     dealt out otherwise. Exact up to 200,000 ways to deal; two-sided by the distance of
     the means.
 
+    Raises:
+      ValueError: a loss is NaN, or an arm has none.
+
     >>> import numpy as np
     >>> regroup(np.array([2.5, 2.6, np.inf]), np.array([2.3, 2.4, 2.2]))
     0.05
     """
-    losses = np.concatenate([baseline, candidate])
-    if np.isnan(losses).any() or not (baseline.size and candidate.size):
+    losses = np.concatenate([baseline_R, candidate_Q])
+    if np.isnan(losses).any() or not (baseline_R.size and candidate_Q.size):
         raise ValueError("losses: each arm needs one or more, and NaN is none.")
-    losses, size = _bounded(losses), baseline.size
+    losses, size = _bounded(losses), baseline_R.size
     exact = math.comb(losses.size, size) <= EXACT_GROUPS
     if exact:
         chosen = itertools.combinations(range(losses.size), size)
@@ -92,7 +100,7 @@ def regroup(
     return _share(sums, losses[:size].sum(), rounding, side, exact)
 
 
-def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+def holm(p_values: Sequence[float]) -> Float[np.ndarray, "X"]:
     """Each p-value as it counts among all of them: Holm's, at most 1.
 
     Whoever rejects those at most alpha errs once or more with probability alpha.
@@ -100,33 +108,40 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     >>> holm([0.03, 0.01, 0.5])
     array([0.06, 0.03, 0.5 ])
     """
-    p_values = np.asarray(p_values, np.float64)
-    order = np.argsort(p_values)
-    raised = p_values[order] * np.arange(p_values.size, 0, -1)
-    adjusted = np.empty_like(raised)
-    adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1)
-    return adjusted
+    p_X = np.asarray(p_values, np.float64)
+    order_X = np.argsort(p_X)
+    raised_X = p_X[order_X] * np.arange(p_X.size, 0, -1)
+    adjusted_X = np.empty_like(raised_X)
+    adjusted_X[order_X] = np.minimum(np.maximum.accumulate(raised_X), 1)
+    return adjusted_X
 
 
 def tost(
-    baseline: np.ndarray, candidate: np.ndarray, *, margin: float, paired: bool
+    baseline_R: Float[np.ndarray, "R"],
+    candidate_Q: Float[np.ndarray, "Q"],
+    *,
+    margin: float,
+    paired: bool,
 ) -> float:
     """The p-value of two one-sided t-tests: small where the means differ by less.
 
     Less than `margin`, in either direction. Of unpaired losses Welch's. 1 where there
     is no interval: a run diverged, or an arm has less than two.
+
+    Raises:
+      ValueError: the margin is not above 0.
     """
-    if margin <= 0:
+    if not margin > 0:
         raise ValueError(f"margin={margin} must be above 0.")
-    losses = np.concatenate([baseline, candidate])
-    if min(baseline.size, candidate.size) < 2 or not np.isfinite(losses).all():
+    losses = np.concatenate([baseline_R, candidate_Q])
+    if min(baseline_R.size, candidate_Q.size) < 2 or not np.isfinite(losses).all():
         return 1.0
     if paired:
-        return _within(estimate(baseline - candidate), margin)
-    return _within(estimate_apart(baseline, candidate), margin)
+        return _within(estimate(baseline_R - candidate_Q), margin)
+    return _within(estimate_apart(baseline_R, candidate_Q), margin)
 
 
-def page(losses: np.ndarray) -> float:
+def page(loss_RX: Float[np.ndarray, "R X"]) -> float:
     """The p-value of Page's test that losses rise from column to column.
 
     A row is a seed, a column an arm, in the order that was predicted. Ranks only, so a
@@ -139,15 +154,14 @@ def page(losses: np.ndarray) -> float:
     >>> round(page(np.array([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 4, np.inf]])), 5)
     7e-05
     """
-    losses = np.asarray(losses, np.float64)
-    if losses.ndim != 2 or losses.shape[0] < 2 or losses.shape[1] < 3:
+    if loss_RX.ndim != 2 or loss_RX.shape[0] < 2 or loss_RX.shape[1] < 3:
         raise ValueError(
-            f"losses of shape {losses.shape} are too few for a trend, which takes "
+            f"losses of shape {loss_RX.shape} are too few for a trend, which takes "
             f"2 seeds and 3 arms."
         )
-    if np.isnan(losses).any():
+    if np.isnan(loss_RX).any():
         raise ValueError("losses: NaN has no rank; a run that diverged is inf.")
-    return float(stats.page_trend_test(losses).pvalue)
+    return float(stats.page_trend_test(loss_RX).pvalue)
 
 
 def _share(

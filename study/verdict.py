@@ -50,14 +50,17 @@ class Above(NamedTuple):
     def p(self, pair: Pair) -> float:
         """The p-value of one comparison."""
         if pair.paired:
-            gains = gains_of(pair.baseline, pair.candidate)
+            gains = gains_of(pair.baseline_R, pair.candidate_Q)
             return significance.sign_flip(gains - self.floor)
-        return significance.regroup(pair.baseline - self.floor, pair.candidate)
+        return significance.regroup(pair.baseline_R - self.floor, pair.candidate_Q)
 
-    def fewest(self, alpha: float, num_comparisons: int, *, paired: bool) -> int:
-        """Seeds of an arm, below which the test cannot come down to alpha."""
-        of = power.fewest_pairs if paired else power.fewest_runs
-        return of(alpha, num_comparisons)
+    def lacks(self, pair: Pair, alpha: float) -> bool:
+        """Whether no result of so many seeds comes down to alpha."""
+        return pair.least_p > alpha
+
+    def fewest(self, alpha: float, *, paired: bool) -> int:
+        """Seeds of each arm of which one does."""
+        return (power.fewest_pairs if paired else power.fewest_runs)(alpha)
 
     def room(self, gain: float) -> float:
         """How far a gain is on the side that passes."""
@@ -80,11 +83,15 @@ class Within(NamedTuple):
     def p(self, pair: Pair) -> float:
         """The p-value of one comparison."""
         return significance.tost(
-            pair.baseline, pair.candidate, margin=self.margin, paired=pair.paired
+            pair.baseline_R, pair.candidate_Q, margin=self.margin, paired=pair.paired
         )
 
-    def fewest(self, alpha: float, num_comparisons: int, *, paired: bool) -> int:
-        """Two, of which there is a spread."""
+    def lacks(self, pair: Pair, alpha: float) -> bool:
+        """Whether an arm has no spread."""
+        return pair.num_seeds < 2
+
+    def fewest(self, alpha: float, *, paired: bool) -> int:
+        """Two, of which there is one."""
         return 2
 
     def room(self, gain: float) -> float:
@@ -118,29 +125,24 @@ def judge(
     _check(metric, [baseline, *candidates])
     number = max(num_comparisons, len(candidates))
     pairs = [pair_of(baseline, arm, better) for arm in candidates]
-    wrong, found = [], []
-    for arm, pair in zip(candidates, pairs, strict=True):
-        why = faults(baseline, arm)
-        least = question.fewest(alpha, number, paired=pair.paired)
-        if 0 < pair.num_seeds < least:
-            why.append(_too_few(pair, alpha, number, least))
-        wrong.append(why)
-        found.append(1.0 if why else question.p(pair))
+    wrong = [
+        faults(baseline, arm) + _too_few(question, pair, alpha, number)
+        for arm, pair in zip(candidates, pairs, strict=True)
+    ]
+    found = [
+        1.0 if why else question.p(pair) for why, pair in zip(wrong, pairs, strict=True)
+    ]
     adjusted = significance.holm([*found, *[1.0] * (number - len(found))])
     verdicts = {}
     for arm, pair, why, p in zip(candidates, pairs, wrong, adjusted, strict=False):
         kind = "INVALID" if why else "PASS" if p <= alpha else "FAIL"
-        needed = None
-        if kind != "PASS":
-            needed = _needed(question, pair, kind, alpha, number)
-        bar = question.bar(baseline.name)
-        reason = "; ".join(why) or _answer(arm.name, bar, metric, pair, kind, p)
-        if kind == "FAIL":
-            reason += f"; {_seeds(needed)}"
-        reason += _diverged(baseline.name, arm.name, pair)
-        verdicts[arm.name] = Verdict(
-            kind, reason, pair.gain, float(p), pair.num_seeds, pair.num_diverged, needed
-        )
+        needed = _needed(question, pair, kind, alpha / number)
+        if not why:
+            bar = f"{question.bar(baseline.name)} in {metric}"
+            why = _answer(arm.name, bar, pair, kind, p, needed)
+        reason = "; ".join([*why, *_diverged([baseline, arm], pair)])
+        numbers = pair.gain, float(p), pair.num_seeds, pair.num_diverged
+        verdicts[arm.name] = Verdict(kind, reason, *numbers, needed)
     return verdicts
 
 
@@ -156,53 +158,54 @@ def _check(metric: str, arms: Sequence[Arm]) -> None:
             raise ValueError(f"{shown(name)} is the name of more than one arm.")
 
 
-def _too_few(pair: Pair, alpha: float, number: int, least: int) -> str:
-    what = "pairs of seeds" if pair.paired else "seeds of an arm"
+def _too_few(
+    question: Above | Within, pair: Pair, alpha: float, number: int
+) -> list[str]:
+    """That the seeds cannot carry so many comparisons, if so."""
+    if not pair.num_seeds or not question.lacks(pair, alpha / number):
+        return []
     asked = "one comparison" if number == 1 else f"{number} comparisons"
-    return (
-        f"{pair.num_seeds} {what} cannot carry {asked} at {alpha:g}: it takes {least}"
-    )
+    least = question.fewest(alpha / number, paired=pair.paired)
+    return [f"{_size(pair)} cannot carry {asked} at {alpha:g}: it takes {least}"]
 
 
 def _needed(
-    question: Above | Within, pair: Pair, kind: Kind, alpha: float, number: int
+    question: Above | Within, pair: Pair, kind: Kind, alpha: float
 ) -> int | None:
     """The seeds of an arm that an answer takes, more than there are."""
-    least = question.fewest(alpha, number, paired=pair.paired)
+    least = question.fewest(alpha, paired=pair.paired)
     if kind == "INVALID":
-        return least if pair.num_seeds < least else None
+        return least if question.lacks(pair, alpha) else None
     room = question.room(pair.gain.mean)
-    if any(pair.num_diverged) or not room > 0:
+    if kind == "PASS" or any(pair.num_diverged) or not room > 0:
         return None
     # With .9 each, the two tests of `Within` have .8 together.
     aim = 0.9 if isinstance(question, Within) else power.POWER
-    number_of = power.needed_seeds(
-        room, pair.sd, paired=pair.paired, alpha=alpha / number, aim=aim
-    )
-    return max(number_of, least, pair.num_seeds + 1)
+    number = power.needed_seeds(room, pair.sd, paired=pair.paired, alpha=alpha, aim=aim)
+    return max(number, least, pair.num_seeds + 1)
 
 
-def _answer(name: str, bar: str, metric: str, pair: Pair, kind: Kind, p: float) -> str:
-    verb = "is" if kind == "PASS" else "is not shown to be"
-    return (
-        f"{name} {verb} {bar} in {metric}: gain {pair.gain}, p={p:.2g}, "
-        f"{pair.num_seeds} {'pairs of seeds' if pair.paired else 'seeds of an arm'}"
-    )
-
-
-def _seeds(needed: int | None) -> str:
+def _answer(
+    name: str, bar: str, pair: Pair, kind: Kind, p: float, needed: int | None
+) -> list[str]:
+    """What the test says, and of a failure what more seeds would do."""
+    numbers = f"gain {pair.gain}, p={p:.2g}, {_size(pair)}"
+    if kind == "PASS":
+        return [f"{name} is {bar}: {numbers}"]
     if needed is None:
-        return "more seeds of such runs would not show it"
-    return f"a gain like this takes {needed} seeds"
+        more = "more seeds of such runs would not show it"
+    else:
+        more = f"a gain like this takes {needed} seeds"
+    return [f"{name} is not shown to be {bar}: {numbers}", more]
 
 
-def _diverged(baseline: str, candidate: str, pair: Pair) -> str:
-    sizes = (pair.baseline.size, pair.candidate.size)
-    found = [
-        f"{lost} of {size} runs of {name} diverged"
-        for name, lost, size in zip(
-            (baseline, candidate), pair.num_diverged, sizes, strict=True
-        )
+def _size(pair: Pair) -> str:
+    return f"{pair.num_seeds} {'pairs of seeds' if pair.paired else 'seeds of an arm'}"
+
+
+def _diverged(arms: Sequence[Arm], pair: Pair) -> list[str]:
+    return [
+        f"{lost} of {len(arm.scores)} runs of {arm.name} diverged"
+        for arm, lost in zip(arms, pair.num_diverged, strict=True)
         if lost
     ]
-    return "".join(f"; {text}" for text in found)

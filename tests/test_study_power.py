@@ -54,8 +54,21 @@ def test_the_needed_seeds_are_the_first_that_suffice(effect, paired):
     assert normal <= number <= normal + 9
 
 
-def test_seeds_without_spread_are_enough_at_two():
-    assert power.needed_seeds(0.1, 0.0, paired=True) == 2
+@pytest.mark.parametrize("side", ["greater", "two-sided"])
+@pytest.mark.parametrize("num_seeds", [2, 5, 50])
+def test_power_rises_from_alpha_to_one_without_a_gap(num_seeds, side):
+    effects = [0.0, *np.geomspace(0.01, 1e20, 120)]
+    for paired in (True, False):
+        options = dict(paired=paired, alpha=0.01, side=side)
+        found = [power.power(effect, 1, num_seeds, **options) for effect in effects]
+        assert found[0] == pytest.approx(0.01)
+        assert found[-1] == 1
+        assert np.all(np.diff(found) > -1e-6)
+
+
+def test_seeds_with_next_to_no_spread_are_enough_at_two():
+    for sd in (0.0, 1e-17, 1e-9):
+        assert power.needed_seeds(0.1, sd, paired=True) == 2
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.01])

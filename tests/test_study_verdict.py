@@ -86,6 +86,7 @@ def test_a_family_is_corrected_by_holm_in_which_an_invalid_one_counts():
     found = judge(base, [less, most], Above(), **options)
     assert [found[name].p for name in ("most", "less")] == [2 / 64, 2 / 64]
     assert {v.kind for v in found.values()} == {"PASS"}
+    assert verdict(base, less, num_comparisons=3).p == 6 / 64
     unfair = arm("most", [*MUON, 2.27], read_step=200)
     found = judge(base, [less, unfair], Above(), **options)
     assert found["most"].kind == "INVALID"
@@ -187,14 +188,18 @@ def test_a_failure_says_how_many_seeds_a_gain_like_this_takes():
 
 
 def test_arms_that_share_no_seed_are_regrouped():
-    other = arm("muon", {10 + seed: score for seed, score in enumerate(MUON[:4])})
+    other = arm("mu{on}", {10 + seed: score for seed, score in enumerate(MUON[:4])})
     found = verdict(BASE, other)
     assert found.kind == "PASS"
     assert found.p == regroup(np.array(ADAMW), np.array(MUON[:4])) == 1 / 126
     assert "4 seeds of an arm" in found.reason
     assert verdict(BASE, other, Above(0.08)).needed_seeds > 5
     few = arm("muon", {9: 2.2, 10: 2.2})
-    assert verdict(BASE, few).needed_seeds == 3
+    assert verdict(BASE, few).p == 1 / 21
+    found = verdict(BASE, few, num_comparisons=2)
+    assert (found.kind, found.needed_seeds) == ("INVALID", 4)
+    found = verdict(arm("adamw", ADAMW[:2]), few)
+    assert (found.kind, found.needed_seeds) == ("INVALID", 3)
 
 
 def test_equal_is_what_two_tests_show_and_not_what_no_test_found():
@@ -206,7 +211,12 @@ def test_equal_is_what_two_tests_show_and_not_what_no_test_found():
     found = verdict(BASE, same, Within(0.0015))
     assert found.kind == "FAIL"
     assert found.needed_seeds > 5
-    assert verdict(BASE, BETTER, Within(0.01)).needed_seeds is None
+    for far in (
+        verdict(BASE, BETTER, Within(0.01)),
+        verdict(BETTER, BASE, Within(0.01)),
+    ):
+        assert far.needed_seeds is None
+        assert "more seeds of such runs would not show it" in far.reason
     lost = arm("wsd", [2.355, 2.351, 2.364, 2.354, math.nan])
     assert verdict(BASE, lost, Within(0.01)).kind == "FAIL"
     alone = verdict(arm("adamw", [2.3]), arm("wsd", [2.3]), Within(0.01))
