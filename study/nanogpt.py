@@ -27,6 +27,8 @@ def track1_p(losses: Sequence[float]) -> float:
     if len(losses) < 2 or not np.isfinite(losses).all():
         return 1.0
     mean, error, freedom = estimate(np.asarray(losses))
+    if error == 0:
+        return 0.0 if mean < TARGET else 1.0
     return float(stats.t.cdf((mean - TARGET) / error, freedom))
 
 

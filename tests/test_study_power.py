@@ -45,10 +45,9 @@ def test_the_needed_seeds_are_the_first_that_suffice(effect, paired):
     if number < power.LARGE:
         assert power.power(effect, 1.0, number, **options) >= 0.9
         assert number == 2 or power.power(effect, 1.0, number - 1, **options) < 0.9
-        least = power.detectable_effect(1.0, number, aim=0.9, **options)
-        assert least <= effect
-        again = power.power(least * 7, 7.0, number, **options)
-        assert again == pytest.approx(0.9)
+        least = power.detectable_effect(7.0, number, aim=0.9, **options)
+        assert least <= 7 * effect
+        assert power.power(least, 7.0, number, **options) == pytest.approx(0.9)
     quantiles = stats.norm.isf(0.01) + stats.norm.ppf(0.9)
     normal = (1 if paired else 2) * (quantiles / effect) ** 2
     assert normal <= number <= normal + 9
@@ -64,6 +63,15 @@ def test_power_rises_from_alpha_to_one_without_a_gap(num_seeds, side):
         assert found[0] == pytest.approx(0.01)
         assert found[-1] == 1
         assert np.all(np.diff(found) > -1e-6)
+
+
+def test_far_out_power_goes_on_where_the_series_is_left():
+    near, far = (
+        power.power(share * power.FAR / math.sqrt(5), 1, 5, paired=True, alpha=1e-12)
+        for share in (1 - 1e-7, 1 + 1e-7)
+    )
+    assert 0.1 < near < 0.9
+    assert far == pytest.approx(near, abs=1e-5)
 
 
 def test_seeds_with_next_to_no_spread_are_enough_at_two():
@@ -140,4 +148,5 @@ def test_track_1_asks_a_t_test():
     assert nanogpt.track1_p(losses) == pytest.approx(0.0003, abs=5e-5)
     theirs = stats.ttest_1samp(losses, 3.28, alternative="less").pvalue
     assert nanogpt.track1_p(losses) == pytest.approx(theirs)
+    assert (nanogpt.track1_p([3.27] * 3), nanogpt.track1_p([3.28] * 3)) == (0, 1)
     assert nanogpt.track1_p([*losses, math.nan]) == nanogpt.track1_p(losses[:1]) == 1

@@ -81,6 +81,7 @@ def test_on_ranks_the_tests_are_those_of_wilcoxon_exact_or_drawn(size, side):
 
 
 def test_drawn_p_values_are_seeded_and_never_zero():
+    assert sign_flip(np.ones(20)) == 0.5**20  # all are counted
     gains = np.arange(1.0, 41.0)
     assert sign_flip(gains) == 1 / (significance.NUM_DRAWS + 1)
     gains[30:] *= -1

@@ -193,7 +193,10 @@ def test_arms_that_share_no_seed_are_regrouped():
     assert found.kind == "PASS"
     assert found.p == regroup(np.array(ADAMW), np.array(MUON[:4])) == 1 / 126
     assert "4 seeds of an arm" in found.reason
-    assert verdict(BASE, other, Above(0.08)).needed_seeds > 5
+    found = verdict(BASE, other, Above(0.08))
+    sd = math.sqrt((np.var(ADAMW, ddof=1) + np.var(MUON[:4], ddof=1)) / 2)
+    room = np.mean(ADAMW) - np.mean(MUON[:4]) - 0.08
+    assert found.needed_seeds == needed_seeds(room, sd, paired=False) > 5
     few = arm("muon", {9: 2.2, 10: 2.2})
     assert verdict(BASE, few).p == 1 / 21
     found = verdict(BASE, few, num_comparisons=2)
@@ -210,7 +213,10 @@ def test_equal_is_what_two_tests_show_and_not_what_no_test_found():
     assert found.reason.startswith("wsd is within 0.01 of adamw in val_loss")
     found = verdict(BASE, same, Within(0.0015))
     assert found.kind == "FAIL"
-    assert found.needed_seeds > 5
+    gains = np.subtract(ADAMW, [same.scores[seed] for seed in range(5)])
+    room, sd = 0.0015 - abs(gains.mean()), gains.std(ddof=1)
+    told = needed_seeds(room, sd, paired=True, aim=0.9)
+    assert found.needed_seeds == told > needed_seeds(room, sd, paired=True)
     for far in (
         verdict(BASE, BETTER, Within(0.01)),
         verdict(BETTER, BASE, Within(0.01)),
