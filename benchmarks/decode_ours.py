@@ -11,7 +11,8 @@ import turns
 
 from core.overrides import resolve
 from train import mesh as meshes
-from train.program import decoding_of, program_of
+from train.decoding import decoding_of
+from train.program import program_of
 from train.provenance import provenance
 from train.schema import PROGRAM, SCHEMA
 

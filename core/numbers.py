@@ -17,19 +17,25 @@ Values = dict[str, np.ndarray]
 
 
 def split(
-    config: Config, blocks: Mapping[str, Block], whole: Collection[str] = ()
+    config: Config,
+    blocks: Mapping[str, Block],
+    whole: Collection[str] = (),
+    on: Collection[str] = (),
 ) -> Values:
     """The inputs of the program that `config` describes, by dotted key.
 
     `blocks` are the places of the config that enter the program; of those named in
     `whole` the ints are inputs too (a sweep over warmups is one program), and tuples,
-    which are of floats there.
+    which are of floats there. A float that is named in `on` is an input at its neutral
+    value, too: another trial of the same program has another.
 
     >>> from core.registry import Entry, Range
     >>> rate = Entry(lambda *, rate: rate, "", {"rate": Range("[0, 1)", neutral=0.0)})
     >>> blocks = {"a": Block(rate), "b": Block(rate)}
     >>> split({"a": {"rate": 0.5}, "b": {"rate": 0.0}}, blocks)
     {'a.rate': array(0.5, dtype=float32)}
+    >>> list(split({"a": {"rate": 0.5}, "b": {"rate": 0.0}}, blocks, on=["b.rate"]))
+    ['a.rate', 'b.rate']
     """
     values = {}
     for where, block in blocks.items():
@@ -40,7 +46,8 @@ def split(
             if key in takes and takes[key].annotation is float:
                 continue  # it shapes the program, like an int
             if type(value) is float:
-                if key not in ranges or value != ranges[key].neutral:
+                neutral = key in ranges and value == ranges[key].neutral
+                if name in on or not neutral:
                     values[name] = np.asarray(value, np.float32)
             elif where in whole and type(value) is int:
                 values[name] = np.asarray(value, np.int32)

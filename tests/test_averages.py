@@ -9,8 +9,10 @@ import pytest
 import optim
 from optim import AVERAGES
 from tests.optimizing import NUM_STEPS, assert_path, case_of
+from tests.runs import tiny
 from tests.walking import follow
 from train import soup
+from train.assemble import check
 from train.evaluated import mean_of
 
 ADAM = dict(name="adam")
@@ -80,6 +82,22 @@ def test_the_average_around_an_outer_step_is_what_is_evaluated():
     for name, path in params.items():
         mean = np.mean([path[n] for n in (56, 60, 64)], axis=0, dtype=np.float64)
         np.testing.assert_allclose(found[name][64], mean, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (dict(name="ema", start_step=20), "start_step=20 and every_steps=1"),
+        (dict(name="swa", start_step=16, every_steps=5), "every_steps=5"),
+        (dict(name="lawa", every_steps=21), "start_step=0 and every_steps=21"),
+    ],
+)
+def test_an_average_of_nothing_is_refused(words, line):
+    config = tiny(num_steps=20)
+    config["optim"]["average"] = words
+    with pytest.raises(ValueError, match=rf"^optim.average: .*{line} leave nothing"):
+        check(config)
+    check(config | {"num_steps": 21})
 
 
 def test_an_average_of_bfloat16_parameters_moves_in_float32():

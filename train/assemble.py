@@ -20,7 +20,7 @@ from train.flops import peak_flops
 from train.loop import total
 from train.phases import check_phases_end, check_phases_share, phases_of
 from train.program import Program, program_of
-from train.schema import OF_STEP, SCHEMA
+from train.schema import OF_LENGTH, SCHEMA
 from train.step import Scores
 
 
@@ -163,9 +163,9 @@ def _length(config: Config, batches: Batches) -> int:
 
 
 def _check_length(config: Config, num_steps: int) -> None:
-    """Raises ValueError where a schedule or a phase does not fit in the run."""
+    """Raises ValueError where a schedule, a phase or an average does not fit."""
     check_phases_end(config, num_steps)
-    for where in OF_STEP:
+    for where in OF_LENGTH:
         options = dict(numbers.at(config, where))
         check = SCHEMA[where].entry(options, where).check
         del options["name"]

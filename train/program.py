@@ -6,8 +6,8 @@ Two configs that differ in numbers only share one `Program`, and what it has com
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from optim import OPTIM
 from tasks import TASKS
 from train import mesh as meshes
 from train import step as steps
+from train.decoding import Decoding
 from train.guard import GUARD
 from train.measure import IN_STEP, Measure
 from train.schema import OF_STEP, PROGRAM, SCHEMA
@@ -34,32 +35,25 @@ from train.step import TrainState
 Values = Mapping[str, Array | np.ndarray]
 
 
-class Decoding(NamedTuple):
-    """The block `decode` of a config: what shapes the program, and its inputs.
-
-    The seed is in neither: it comes in as keys. `beams` is what the cache must hold.
-    """
-
-    static: str
-    beams: int
-    values: dict[str, np.ndarray]
-
-
-def decoding_of(config: Config) -> Decoding:
-    """The block `decode` of a resolved config, for `Program.decode`."""
-    block = {key: value for key, value in config["decode"].items() if key != "seed"}
-    values = numbers.split({"decode": block}, {"decode": SCHEMA["decode"]})
-    static = numbers.join({"decode": block}, dict.fromkeys(values, "an input"))
-    beams = build(DECODERS, block, "decode").beams
-    return Decoding(json.dumps(static), beams, values)
+def values_of(config: Config, on: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """The inputs that a resolved config gives its program, and those named in `on`."""
+    blocks = {where: SCHEMA[where] for where in PROGRAM}
+    return numbers.split(config, blocks, whole=OF_STEP, on=on)
 
 
 def program_of(
-    config: Config, *, num_steps: int, vocab: int, mesh: Mesh
+    config: Config,
+    *,
+    num_steps: int,
+    vocab: int,
+    mesh: Mesh,
+    on: Collection[str] = (),
 ) -> tuple["Program", dict[str, np.ndarray]]:
-    """The program of a resolved config, and this config's inputs to it."""
-    blocks = {where: SCHEMA[where] for where in PROGRAM}
-    values = numbers.split(config, blocks, whole=OF_STEP)
+    """The program of a resolved config, and this config's inputs to it.
+
+    Those of the floats that are named in `on` are inputs at a neutral value, too.
+    """
+    values = values_of(config, on)
     tops = {where.partition(".")[0] for where in PROGRAM}
     static = {top: config[top] for top in sorted(tops)}
     static = numbers.join(static, dict.fromkeys(values, "an input"))
@@ -94,20 +88,20 @@ class Program:
         """The state before the first step."""
         out = meshes.shardings(self.mesh, self.shape(values, key))
         args = (values, key)
-        return self._compile("init", self._init, args, out)(*args)
+        return self.compiled("init", self.init_fn, args, out)(*args)
 
     def start_at(self, values: Values, params: PyTree) -> TrainState:
         """The state before the first step from `params`, which are given for good."""
         out = meshes.shardings(self.mesh, self.shape(values, jax.random.key(0)))
         args = (values, params)
-        start = self._compile("start", self._start_at, args, out, donate_argnums=1)
+        start = self.compiled("start", self._start_at, args, out, donate_argnums=1)
         return start(*args)
 
     def shape(self, values: Values, key: PRNGKeyArray) -> TrainState:
         """The state's shapes and shardings, without computing it."""
         if self._shape is not None:
             return self._shape
-        shape = jax.eval_shape(self._init, values, key)
+        shape = jax.eval_shape(self.init_fn, values, key)
         self._shape = shape = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(
                 leaf.shape, leaf.dtype, sharding=sharding
@@ -123,14 +117,14 @@ class Program:
         """The step, a function of the same arguments; it is given `state` for good."""
         args = (state, batch, key, values)
         out = (meshes.shardings(self.mesh, state), meshes.everywhere(self.mesh))
-        return self._compile("step", self._step, args, out, donate_argnums=0)
+        return self.compiled("step", self.step_fn, args, out, donate_argnums=0)
 
     def score(
         self, params: PyTree, batch: Batch, key: PRNGKeyArray, values: Values
     ) -> dict[str, Mean]:
         """The task's scores without dropout and its like."""
         args, out = (params, batch, key, values), meshes.everywhere(self.mesh)
-        return self._compile("score", self._score, args, out)(*args)
+        return self.compiled("score", self.score_fn, args, out)(*args)
 
     def measure(
         self, name: str, function: Callable, state: TrainState, *inputs: Any
@@ -146,14 +140,14 @@ class Program:
             return function(task, params, batch, jax.random.fold_in(key, step - 1))
 
         args = (state.step, state.params, *inputs)
-        return self._compile(name, of_task, args, meshes.everywhere(self.mesh))(*args)
+        return self.compiled(name, of_task, args, meshes.everywhere(self.mesh))(*args)
 
     def score_names(self, values: Values, batch: Batch) -> list[str]:
         """Of the task's scores, without computing them."""
         if not self._score_names:
             key = jax.random.key(0)
             params = self.shape(values, key).params
-            scores = jax.eval_shape(self._score, params, batch, key, values)
+            scores = jax.eval_shape(self.score_fn, params, batch, key, values)
             self._score_names = sorted(scores)
         return self._score_names
 
@@ -172,7 +166,7 @@ class Program:
                 lambda leaf: rows if leaf.shape[:1] == (B,) else fixed, shape
             )
 
-        return self._compile(f"prefill {beams} {room}", function, args, out)(*args)
+        return self.compiled(f"prefill {beams} {room}", function, args, out)(*args)
 
     def decode(
         self,
@@ -181,7 +175,7 @@ class Program:
         key: PRNGKeyArray,
         number_B: Array,
         values: Values,
-        decoding: "Decoding",
+        decoding: Decoding,
         *,
         room: int,
     ) -> Any:
@@ -197,7 +191,7 @@ class Program:
         inputs = {**values, **decoding.values}
         args = (cache, tuple(rest), params, key, number_B, inputs)
         where = jax.tree.map(lambda leaf: leaf.sharding, cache)
-        return self._compile(
+        return self.compiled(
             f"decode {room} {decoding.static}",
             function,
             args,
@@ -241,13 +235,17 @@ class Program:
             factors=parametrization.rates(self._model(values)),
         ).make()
 
-    def _init(self, values, key):
+    def init_fn(self, values: Values, key: PRNGKeyArray) -> TrainState:
+        """The state before the first step, to be traced."""
         return steps.start(self.task(values), self._tx(values)[0], key, self._measures)
 
     def _start_at(self, values, params):
         return steps.start_at(params, self._tx(values)[0], self._measures)
 
-    def _step(self, state, batch, key, values):
+    def step_fn(
+        self, state: TrainState, batch: Batch, key: PRNGKeyArray, values: Values
+    ) -> tuple[TrainState, dict[str, Mean]]:
+        """One step, to be traced."""
         tx, rate = self._tx(values)
         judge = build(GUARD, numbers.join(self._static, values)["guard"])
         pieces = self._static["pieces"]
@@ -255,7 +253,10 @@ class Program:
         step = steps.make_step(self.task(values), tx, rate=rate, **options)
         return step(state, batch, key)
 
-    def _score(self, params, batch, key, values):
+    def score_fn(
+        self, params: PyTree, batch: Batch, key: PRNGKeyArray, values: Values
+    ) -> dict[str, Mean]:
+        """The task's scores without dropout and its like, to be traced."""
         return self.task(values).score(params, batch, key, train=False)
 
     def _prefill(self, params, batch, values, *, beams, room):
@@ -270,7 +271,7 @@ class Program:
         key_B = jax.vmap(jax.random.fold_in, (None, 0))(key, number_B)
         return self.task(values).decode(params, opening, key_B, method, room=room)
 
-    def _compile(self, name: str, function: Callable, args: tuple, out, **options):
+    def compiled(self, name: str, function: Callable, args: tuple, out, **options):
         """`function`, compiled once for arguments of such shapes.
 
         `out` are the shardings of what it returns, or a function that gives them.

@@ -139,6 +139,9 @@ SCHEMA = {
 # Counts and tuples of these are inputs of the program, too: functions of the step.
 OF_STEP = tuple(where for where in SCHEMA if where.endswith("schedule"))
 
+# The blocks that a run can be too short for.
+OF_LENGTH = (*OF_STEP, "optim.average")
+
 # The blocks that shape the compiled programs; their floats are its inputs. So are those
 # of `decode`, whose programs are apart.
 PROGRAM = (

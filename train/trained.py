@@ -11,10 +11,11 @@ from data.batches import in_order
 from data.prepare import Prepared, prepare
 from data.tokenizer import Tokenizer
 from train import mesh as meshes
+from train.decoding import decoding_of
 from train.evaluated import load
 from train.folder import Folder
 from train.loop import total
-from train.program import decoding_of, program_of
+from train.program import program_of
 from train.schema import SCHEMA
 from train.xla_cache import use_compilation_cache
 

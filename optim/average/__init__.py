@@ -4,7 +4,8 @@ A new one is a function in a file here and a line in AVERAGES: from a chain `tx`
 whose state has an average too. Its updates are those of `tx`.
 """
 
-from typing import Protocol, runtime_checkable
+import math
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import PyTree
@@ -26,6 +27,21 @@ class Averaged(Protocol):
         ...
 
 
+def check_begins(
+    *,
+    start_step: int = 0,
+    every_steps: int = 1,
+    num_steps: int | float = math.inf,
+    **_: Any,
+) -> None:
+    """Raises ValueError where a run ends before anything is averaged."""
+    if start_step + every_steps > num_steps:
+        raise ValueError(
+            f"{start_step=} and {every_steps=} leave nothing to average in "
+            f"num_steps={num_steps}."
+        )
+
+
 PROOF = Note("tests/test_averages.py")
 
 AVERAGES = {
@@ -34,18 +50,21 @@ AVERAGES = {
         ema.ema,
         "Polyak & Juditsky 1992, https://doi.org/10.1137/0330046",
         {"decay": Range("[0, 1)"), "start_step": STEP},
+        check_begins,
         note=PROOF,
     ),
     "swa": Entry(
         swa.swa,
         "Izmailov et al. 2018, https://arxiv.org/abs/1803.05407",
         {"start_step": STEP, "every_steps": COUNT},
+        check_begins,
         note=PROOF,
     ),
     "lawa": Entry(
         lawa.lawa,
         "Kaddour 2022, https://arxiv.org/abs/2209.14981",
         {"every_steps": COUNT, "num_snapshots": Range("[1, 1024]")},
+        check_begins,
         note=PROOF,
     ),
 }
