@@ -116,7 +116,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     fails(tmp_path, "jsonl", match, FileNotFoundError, train="x.jsonl")
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"a\nb\n" * 999)[:-12]])
+TORN = gzip.compress(b"a\nb\n" * 999)[:-12]
+
+
+@pytest.mark.parametrize("content", [b"no gzip", TORN], ids=["none", "torn"])
 def test_a_broken_gz_is_named(tmp_path, content):
     (tmp_path / "train.tsv.gz").write_bytes(content)
     fails(tmp_path, "tsv", r"train\.tsv\.gz cannot be read", source="a", target="a")
