@@ -60,9 +60,8 @@ def assert_readable(folder):
         assert steps == sorted(set(steps))
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_the_step_it_interrupts(tmp_path, number):
     config_file, folder = tmp_path / "config.json", tmp_path / "run"
     flat = dict(optim__schedule__name="constant", checkpoint__every_steps=100_000)

@@ -78,7 +78,7 @@ def test_singular_values_are_near_one_and_singular_vectors_stay(coefficients):
 
 
 @pytest.mark.parametrize("shape", [(12, 17), (12, 18), (12, 60), (60, 12)])
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("steps", [1, 3, 5, 8])
 @pytest.mark.parametrize("coefficients", ["jordan", "polar_express"])
 def test_the_iteration_is_its_polynomial_however_it_is_multiplied(
     shape, steps, coefficients
@@ -89,8 +89,6 @@ def test_the_iteration_is_its_polynomial_however_it_is_multiplied(
     table = {"jordan": JORDAN, "polar_express": POLAR_EXPRESS}[coefficients]
     expected = left * composed(table, size, steps) @ right
     given = jnp.asarray(left * size @ right, jnp.float32)
-    found = jax.jit(lambda x: polar(x, coefficients, steps))(given)
-    np.testing.assert_allclose(found, expected, atol=4e-5)
     both = jax.jit(jax.vmap(lambda x: polar(x, coefficients, steps)))(
         jnp.stack([given, -given])
     )

@@ -18,7 +18,7 @@ from train.schema import SCHEMA
 ROUNDED = ("transformer_base", "transformer_big")  # by the paper, in millions
 
 # Each has what the others have not; the rest are put together of the same.
-KINDS = ("t5_1_1_base", "bart_base", "mistral_7b", "mixtral_8x7b", "bert_base")
+KINDS = ("t5_1_1_base", "mistral_7b", "mixtral_8x7b", "bert_base")
 
 
 def build(words, vocab):

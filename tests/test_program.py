@@ -94,6 +94,7 @@ def test_the_losses_do_not_depend_on_the_devices(monkeypatch):
     assert curves[0][-1] < curves[0][0] - 0.5  # validation, after a little training
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_and_float32_keeps(monkeypatch):
     monkeypatch.setattr(meshes, "devices", lambda: jax.devices()[:1])
     whole, half = (

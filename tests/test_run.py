@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from core.exits import NUMERICS, PREEMPTED, Stop
-from tests.runs import tiny
+from tests.runs import PLAIN, tiny
 from train import run
 from train.assemble import assemble, inputs_of
 from train.checkpoints import Checkpoints
@@ -99,9 +99,9 @@ def test_another_run_in_the_folder_is_refused_and_nothing_is_touched(straight):
 
 
 def test_an_allowed_drift_goes_on_and_is_recorded(tmp_path):
-    run.train(tiny(num_steps=10), str(tmp_path))
+    run.train(tiny(num_steps=10, **PLAIN), str(tmp_path))
     peak = "optim.schedule.peak"
-    config = tiny(num_steps=12, optim__schedule__peak=1e-3)
+    config = tiny(num_steps=12, optim__schedule__peak=1e-3, **PLAIN)
     run.train(config, str(tmp_path), allow_drift=[peak])
     launches = read_json(tmp_path / "provenance.json")["launches"]
     assert [len(launch["drifts"]) for launch in launches] == [0, 1]

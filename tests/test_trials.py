@@ -85,6 +85,7 @@ def test_a_trial_out_of_many_has_the_losses_of_the_trial_alone(shared):
     assert len(np.unique(found[:, -2])) == len(configs)
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_does_not_touch_the_others():
     calm, wild = tiny(**USUAL), tiny(**USUAL | dict(optim__schedule__peak=1e9))
     batches = [assemble(calm).batches] * 2
