@@ -34,20 +34,17 @@ def svd(x_XY: Float[Array, "X Y"]) -> tuple[Array, Array, Array]:
     return _factorized(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)), x_XY)
 
 
-def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose `vmap` calls it for each: side by side, or in turn if many.
-
-    All of its arguments are mapped.
-    """
+def one_by_one(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
+    """A function whose `vmap` calls it for each: side by side, or in turn if many."""
     one = jax.custom_batching.custom_vmap(function)
 
     @one.def_vmap
-    def each(axis_size, in_batched, *xs):
-        assert all(in_batched)
+    def each(axis_size, in_batched, x):
+        del in_batched
         if axis_size > MOST_SIDE_BY_SIDE:
-            found = jax.lax.map(lambda x: one(*x), xs)
+            found = jax.lax.map(one, x)
         else:
-            parts = [one(*(x[number] for x in xs)) for number in range(axis_size)]
+            parts = [one(x[number]) for number in range(axis_size)]
             found = jax.tree.map(lambda *part: jnp.stack(part), *parts)
         return found, jax.tree.map(lambda _: True, found)
 
