@@ -46,6 +46,7 @@ CASES = {
         0.0,
     ),
     "adan": (dict(name="adan", b1=0.98, b2=0.92, b3=0.99, eps=1e-8), 0.02, 0.0),
+    "adan_other": (dict(name="adan", b1=0.9, b2=0.8, b3=0.95, eps=1e-4), 0.02, 0.0),
     "ademamix": (MIX, 0.02, 0.0),
     "ademamix_warm": (WARM, 0.02, 0.0),
     "ademamix_even": (dict(WARM, b3=0.9999, alpha_steps=48, b3_steps=48), 0.02, 0.0),
