@@ -73,9 +73,13 @@ class Record:
         except BlockingIOError:
             self._file.close()
             raise ValueError(f"{self.path} is held by another controller.") from None
-        whole = self.path.read_bytes().rpartition(b"\n")
-        self._file.truncate(len(whole[0] + whole[1]))
-        self.key, self.jobs = read(self.path)
+        try:
+            self.key, self.jobs = read(self.path)
+        except ValueError:
+            self._file.close()
+            raise
+        lines, end, _ = self.path.read_bytes().rpartition(b"\n")
+        self._file.truncate(len(lines + end))
         if not self.key:
             self.key = secrets.token_hex(4)
             self._append({"key": self.key})

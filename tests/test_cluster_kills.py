@@ -1,4 +1,4 @@
-"""SIGKILL of workers and of their controller at random moments: nothing is done twice."""
+"""SIGKILL of workers and of their controller at random: nothing is done twice."""
 
 import json
 import os

@@ -45,7 +45,7 @@ os._exit(int(codes[-1]) if codes else 0)
 def worker(folder: pathlib.Path, name: str, *codes: int, steps=2, gate="") -> Job:
     """A job that works in `folder / name`, and is not done before there is a `gate`.
 
-    Its first start ends with the first of `codes`, and so on; from the last on it works.
+    Its starts end with `codes`, one after the other; from the last on it works.
     """
     script = folder / "worker.py"
     if not script.exists():
