@@ -5,6 +5,7 @@ that was killed, lost or hung, up to `attempts` times. Any other code ends it. C
 are expected to go on from where they were: that is what makes a second start harmless.
 """
 
+import contextlib
 import pathlib
 import re
 import time
@@ -156,8 +157,9 @@ class _Rounds:
             self.record.write(name, "stopped")
         ends = stranger or job.stopped
         if ends and job.handle is not None and job.handle not in self.cancelled:
-            self.cancelled.add(job.handle)
-            self.engine.cancel(job.handle)
+            with contextlib.suppress(ConnectionError):
+                self.engine.cancel(job.handle)
+                self.cancelled.add(job.handle)
 
     def _start(self) -> None:
         free = self.engine.capacity - len(self._in_flight())

@@ -24,6 +24,15 @@ class Status(NamedTuple):
     code: int | None = None
 
 
+def as_shell(code: int) -> int:
+    """An exit code of Python's, where a signal's number is negative, as a shell's.
+
+    >>> as_shell(75), as_shell(-9)
+    (75, 137)
+    """
+    return 128 - code if code < 0 else code
+
+
 class Engine(Protocol):
     """Starts commands, at most `capacity` at once, and asks after them by handle.
 
@@ -55,7 +64,11 @@ class Engine(Protocol):
         ...
 
     def cancel(self, handle: str) -> None:
-        """Asks it to save and end, by SIGTERM, and ends it if it does not."""
+        """Asks it to save and end, by SIGTERM, and ends it if it does not.
+
+        Raises:
+          ConnectionError: it was not reached; to be tried again.
+        """
         ...
 
     def close(self) -> None:

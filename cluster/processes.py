@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 from typing import Literal
 
-from cluster.engine import Job, Status
+from cluster.engine import Job, Status, as_shell
 
 LEASH = pathlib.Path(__file__).with_name("leash.py")
 MARK = "STEEPEST_JOB"  # in the environment of a process: the name of its job
@@ -96,7 +96,7 @@ class Processes:
             return Status("running")
         del self._running[handle]
         self._kill_at.pop(handle, None)
-        return Status("ended", 128 - code if code < 0 else code)
+        return Status("ended", as_shell(code))
 
     def _signal(self, handle: str, number: int) -> None:
         """To the whole session, so to what a worker itself has started as well."""
