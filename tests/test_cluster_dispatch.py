@@ -206,6 +206,7 @@ def test_what_nobody_asks_for_any_more_is_ended_before_anything_starts(tmp_path)
     with pytest.raises(Crash):
         run(world, tmp_path / "r.jsonl")
     assert len(world.moments) == 3
+    world.capacity = 9
     other = [JOBS[0]._replace(name="d"), JOBS[1]]
     started = []
     submit = world.submit
