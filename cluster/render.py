@@ -123,7 +123,7 @@ def start(rendered: Rendered, *, dry_run: bool = False) -> int:
 
 
 def jobset(
-    name: str,
+    job: str,
     command: tuple[str, ...],
     path: pathlib.Path,
     *,
@@ -138,25 +138,25 @@ def jobset(
 
     Source: https://jobset.sigs.k8s.io/docs/reference/jobset.v1alpha2.
     """
-    check(name=name, image=image)
+    check(name=job, image=image)
     tpus = Topology.of(topology)
     text = JOBSET.format(
-        name=name,
+        name=_quoted(job),
         max_restarts=max_restarts,
         hosts=tpus.hosts,
         final=list(FINAL),
         grace=GRACE_SECONDS,
         accelerator=tpus.kind.gke,
         shape=tpus.gke,
-        image=json.dumps(image),
-        words="\n".join(f"              - {json.dumps(word)}" for word in command),
+        image=_quoted(image),
+        words="\n".join(f"              - {_quoted(word)}" for word in command),
         chips=tpus.chips // tpus.hosts,
     )
     return Rendered(path, text, (("kubectl", "apply", "-f", str(path)),))
 
 
 def skypilot(
-    name: str,
+    job: str,
     command: tuple[str, ...],
     path: pathlib.Path,
     *,
@@ -171,23 +171,23 @@ def skypilot(
 
     Source: https://docs.skypilot.co/en/latest/reference/yaml-spec.html.
     """
-    check(name=name)
+    check(name=job)
     if "x" in accelerators.partition(":")[2]:
         accelerators = f"tpu-{Topology.of(accelerators).gcloud}:1"
     check(accelerators=accelerators)
     text = SKYPILOT.format(
-        name=name,
+        name=_quoted(job),
         accelerators=accelerators,
         spot=json.dumps(spot),
         again=list(AGAIN),
-        setup=json.dumps(setup),
-        run=json.dumps(shlex.join(command)),
+        setup=_quoted(setup),
+        run=_quoted(shlex.join(command)),
     )
     return Rendered(path, text, (("sky", "jobs", "launch", "--yes", str(path)),))
 
 
 def gcloud(
-    name: str,
+    job: str,
     command: tuple[str, ...],
     path: pathlib.Path,
     *,
@@ -204,7 +204,7 @@ def gcloud(
 
     Source: https://cloud.google.com/sdk/gcloud/reference/compute/tpus/tpu-vm.
     """
-    check(name=name, project=project, zone=zone)
+    check(name=job, project=project, zone=zone)
     tpus = Topology.of(topology)
     where = (f"--project={project}", f"--zone={zone}")
 
@@ -214,11 +214,11 @@ def gcloud(
     kind = (f"--accelerator-type={tpus.gcloud}", f"--version={tpus.kind.image}")
     inside = f"cd steepest && {setup} && {shlex.join(command)}"
     commands = (
-        tool("create", name, *kind, *(["--spot"] if spot else [])),
-        tool("scp", "--recurse", ".", f"{name}:steepest", "--worker=all"),
-        tool("ssh", name, "--worker=all", f"--command={inside}"),
+        tool("create", job, *kind, *(["--spot"] if spot else [])),
+        tool("scp", "--recurse", ".", f"{job}:steepest", "--worker=all"),
+        tool("ssh", job, "--worker=all", f"--command={inside}"),
     )
-    return Rendered(path, "", commands, tool("delete", name, "--quiet"))
+    return Rendered(path, "", commands, tool("delete", job, "--quiet"))
 
 
 def check(**names: str) -> None:
@@ -227,6 +227,11 @@ def check(**names: str) -> None:
         pattern, allowed = NAMES[key]
         if not re.fullmatch(pattern, value, re.ASCII):
             raise ValueError(f"{key}={shown(value)} must be {allowed}.")
+
+
+def _quoted(text: str) -> str:
+    """A text as YAML has it: a name like `yes` would be a truth."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _run(command: Iterable[str]) -> int:
