@@ -12,8 +12,11 @@ RESTARTS = Range("[0, 1000000]")
 
 ENGINES = {
     "processes": Entry(Processes, "prctl(2), PR_SET_PDEATHSIG", {"workers": WORKERS}),
-    "slurm": Entry(
-        Slurm, "https://slurm.schedmd.com/sbatch.html", {"workers": WORKERS}
+    "slurm": Entry(Slurm, "https://slurm.schedmd.com/sbatch", {"workers": WORKERS}),
+    "ray": Entry(
+        Ray,
+        "https://docs.ray.io/en/latest/cluster/running-applications/job-submission",
+        {"workers": WORKERS, "cpus": SHARE, "gpus": SHARE},
     ),
 }
 

@@ -15,7 +15,7 @@ from core import registry
 from core.exits import DONE, NUMERICS, PREEMPTED
 
 
-class JobStatus(str, enum.Enum):
+class JobStatus(enum.StrEnum):
     PENDING = "PENDING"
     RUNNING = "RUNNING"
     STOPPED = "STOPPED"
@@ -121,7 +121,9 @@ def test_a_server_that_is_away_leaves_everything_as_it_was(make):
 
 
 def test_no_server_and_no_ray_are_said_in_one_line(make, monkeypatch):
-    with pytest.raises(ValueError, match="^engine.address='http://nowhere' is no job"):
+    with pytest.raises(
+        ValueError, match=r"^engine\.address='http://nowhere' is no job"
+    ):
         make(address="http://nowhere")
     monkeypatch.setitem(sys.modules, "ray.job_submission", None)
     with pytest.raises(ValueError, match=r"pip install 'steepest\[ray\]'"):
