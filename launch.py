@@ -134,7 +134,7 @@ def sweep(
         from train.trials import spread_over_cores
 
         spread_over_cores()
-        from cluster import engine_of
+        from cluster.choose import engine_of
         from core.overrides import resolve
         from study import sweep as sweeps
         from study.search.wanted import stated as search_of
@@ -245,7 +245,7 @@ COMMANDS = {
             "factor": Option("halving keeps one of so many (default 3)", "N"),
             "min-steps": Option("of halving's first rung at least (default 1)", "N"),
             "parallel": Option("settings that tpe asks for at once (default 8)", "N"),
-            "engine": Option("processes or slurm; without it, here", "NAME"),
+            "engine": Option("processes, slurm or ray; without it, here", "NAME"),
             "workers": Option("processes of the engine at once", "N"),
             "dry-run": Option("checks every point, lists them, and stops"),
         },
