@@ -249,7 +249,7 @@ COMMANDS = {
             "workers": Option("processes of the engine at once", "N"),
             "dry-run": Option("checks every point, lists them, and stops"),
         },
-        "python launch.py sweep --config=experiments/shakespeare.py "
+        "python launch.py sweep --config=experiments/sweep_rates.py "
         "--workdir=runs/rates --search=halving --trials=27",
     ),
     "trials": Command(

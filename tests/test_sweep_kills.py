@@ -29,7 +29,7 @@ def command(text, sweep, *words):
     keys = dict(data__folder=str(text), data__train="squares.txt") | KEYS
     return [
         *(sys.executable, "launch.py", "sweep", f"--workdir={sweep}"),
-        "--config=experiments/shakespeare.py:tiny",
+        "--config=experiments/sweep_rates.py:tiny",
         *(f"--config.{key.replace('__', '.')}={value}" for key, value in keys.items()),
         *words,
     ]
