@@ -1,0 +1,221 @@
+"""All that is compared: arms, the question, its verdicts, and the finding in a line."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from core.refusal import listed, nearest, shown
+from study.compare.naming import told_apart
+from study.compare.runs import Found
+from study.compare.section import fixed, p_value, span
+from study.compare.tuned import Tuned, tuned
+from study.intervals import Interval, interval
+from study.losses import Better
+from study.verdict import Above, Verdict, Within, judge
+from train.shelf import MORE_IS_BETTER
+
+LEVEL_SHARE = 0.01  # tokens that differ by less are the same budget
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """The arms in the order of their names or paths; `metric` is what ranks them."""
+
+    found: Found
+    paths: Sequence[str]
+    command: Sequence[str]
+    metric: str
+    better: Better
+    arms: Sequence[Tuned]
+    baseline: Tuned
+    question: Above | Within
+    verdicts: Mapping[str, Verdict]
+    target: float
+
+    @property
+    def candidates(self) -> list[Tuned]:
+        """All arms but the baseline, the best first."""
+        return [arm for arm in self.ranked if arm is not self.baseline]
+
+    @property
+    def ranked(self) -> list[Tuned]:
+        """All arms, the best first."""
+        return sorted(self.arms, key=lambda arm: (arm.best.loss, arm.best.mean))
+
+    @property
+    def sign(self) -> int:
+        """By which a loss is a score."""
+        return 1 if self.better == "lower" else -1
+
+    @property
+    def unit(self) -> str:
+        """Of the metric, as a word behind a number."""
+        return "nats" if self.metric.endswith("loss") else ""
+
+    @property
+    def axis(self) -> str:
+        """The metric as the label of an axis."""
+        return f"{self.metric} ({self.unit})" if self.unit else self.metric
+
+    @property
+    def digits(self) -> int:
+        """Behind the point: two of the narrowest interval's half width."""
+        found = [score_interval(arm) for arm in self.arms]
+        halves = [(i.high - i.low) / 2 for i in found if i.method != "none"]
+        least = min((half for half in halves if half > 0), default=0.01)
+        return int(np.clip(1 - math.floor(math.log10(least)), 2, 5))
+
+
+def score_interval(arm: Tuned) -> Interval:
+    """Of the mean score at the best setting, over its runs that did not diverge."""
+    scores = [score for score in arm.arm.scores.values() if math.isfinite(score)]
+    return interval(scores)
+
+
+def contest(
+    found: Found,
+    paths: Sequence[str],
+    *,
+    by: Sequence[str],
+    baseline: str,
+    metric: str,
+    target: float | None,
+    question: Above | Within,
+    command: Sequence[str],
+) -> Contest:
+    """The arms of these runs, judged.
+
+    Raises:
+      ValueError: no arm has the name of the baseline, or no key tells arms apart.
+    """
+    better = "higher" if _more_is_better(metric) else "lower"
+    groups = told_apart(found.runs, paths, by)
+    arms = _level([tuned(n, runs, metric, better) for n, runs in groups.items()])
+    first = _named(arms, baseline) if baseline else arms[0]
+    rest = [arm.arm for arm in arms if arm is not first]
+    verdicts = judge(first.arm, rest, question, metric=metric, better=better)
+    finals = [s for s in first.arm.scores.values() if math.isfinite(s)]
+    if target is None:
+        target = float(np.median(finals)) if finals else math.nan
+    return Contest(
+        found,
+        paths,
+        command,
+        metric,
+        better,
+        arms,
+        first,
+        question,
+        verdicts,
+        target,
+    )
+
+
+def _more_is_better(metric: str) -> bool:
+    """Which way the metric improves; that of an unknown one is downwards.
+
+    Raises:
+      ValueError: nobody knows.
+    """
+    if metric.endswith("objective"):
+        return False  # `judge` refuses it, and says why
+    ends = [end for end in MORE_IS_BETTER if metric.endswith(end)]
+    if not ends:
+        raise ValueError(
+            f"metric={shown(metric)}: nobody knows which way it improves. It must end "
+            f"with one of {listed(MORE_IS_BETTER)}."
+        )
+    return MORE_IS_BETTER[ends[0]]
+
+
+def _named(arms: Sequence[Tuned], name: str) -> Tuned:
+    names = [arm.name for arm in arms]
+    if name not in names:
+        raise ValueError(
+            f"baseline={shown(name)} is no arm.{nearest(name, names)} "
+            f"Arms: {listed(names)}."
+        )
+    return arms[names.index(name)]
+
+
+def _level(arms: list[Tuned]) -> list[Tuned]:
+    """The arms, where tokens that are equal but for packing count as equal."""
+    tokens = [arm.arm.budget.get("tokens", math.nan) for arm in arms]
+    if not max(tokens) - min(tokens) <= LEVEL_SHARE * max(tokens):
+        return arms
+    budget = {"tokens": tokens[0]}
+    return [
+        dataclasses.replace(
+            arm,
+            arm=dataclasses.replace(arm.arm, budget={**arm.arm.budget, **budget}),
+        )
+        for arm in arms
+    ]
+
+
+def finding(contest: Contest) -> str:
+    """What the comparison says, in a sentence: who wins, or why nobody does."""
+    if not contest.candidates:
+        return f"One arm only, {contest.baseline.name}: there is nothing to compare"
+    judged = {arm.name: contest.verdicts[arm.name] for arm in contest.candidates}
+    passed = [name for name, verdict in judged.items() if verdict.kind == "PASS"]
+    if not passed:
+        first = contest.candidates[0].name
+        return f"No winner can be named: {_why_not(contest, first, judged[first])}"
+    base, names = contest.baseline.name, joined(passed)
+    verb = "" if len(passed) > 1 else "s"
+    if isinstance(contest.question, Within):
+        start = f"{names} equal{verb} {base} within {contest.question.margin:g}"
+        return f"{start} {contest.unit}".strip() + f" ({numbers(contest, passed[0])})"
+    gain = judged[passed[0]].gain.mean
+    by = f" by {with_unit(contest, gain)}" if math.isfinite(gain) else ""
+    if len(passed) > 1:
+        return f"{names} beat {base}, {passed[0]}{by} ({numbers(contest, passed[0])})"
+    return f"{names} beats {base}{by} ({numbers(contest, passed[0])})"
+
+
+def numbers(contest: Contest, name: str) -> str:
+    """The interval, the seeds and the p-value of a verdict, for a sentence."""
+    verdict = contest.verdicts[name]
+    parts = [f"{verdict.num_seeds} seeds", f"p = {p_value(verdict.p).text}"]
+    if verdict.gain.method != "none":
+        found = span(verdict.gain.low, verdict.gain.high, contest.digits)
+        parts.insert(0, f"95 % {found}")
+    for arm, lost in zip(
+        (contest.baseline.name, name), verdict.num_diverged, strict=True
+    ):
+        if lost:
+            parts.append(f"{lost} of {arm} diverged")
+    return ", ".join(parts).replace("= <", "<")
+
+
+def with_unit(contest: Contest, value: float) -> str:
+    """A difference with its unit."""
+    return f"{fixed(value, contest.digits).text} {contest.unit}".strip()
+
+
+def joined(names: Sequence[str]) -> str:
+    """A list in a sentence.
+
+    >>> joined(["adam"]), joined(["adam", "lion", "muon"])
+    ('adam', 'adam, lion and muon')
+    """
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _why_not(contest: Contest, name: str, verdict: Verdict) -> str:
+    others = len(contest.candidates) - 1
+    more = f"; nor is any of {others} more arms" if others else ""
+    if verdict.kind == "INVALID":
+        faults = verdict.reason.split("; ")
+        also = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+        return faults[0] + also
+    gain = verdict.gain.mean
+    way = "better" if gain > 0 else "worse"
+    size = f", {with_unit(contest, abs(gain))} {way} in the mean"
+    asked = contest.question.bar(contest.baseline.name)
+    size = size if math.isfinite(gain) else ""
+    return f"{name} is not shown to be {asked}{size} ({numbers(contest, name)}){more}"
