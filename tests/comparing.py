@@ -12,6 +12,7 @@ from core import settings
 from core.numbers import join
 from study.point import Point
 from tests.runs import tiny
+from train.logs import write_json
 
 STEPS, TOKENS = 400, 153_600
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -55,7 +56,9 @@ def write_run(
         lines.append(dict(step=step, loss=value + 0.05, val_loss=value, **at))
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text)
-    known = dict(steps=steps, stopped_early=steps < STEPS, val_loss=lines[-1]["val_loss"])
+    known = dict(
+        steps=steps, stopped_early=steps < STEPS, val_loss=lines[-1]["val_loss"]
+    )
     known |= dict(tokens=lines[-1]["tokens"], seconds=6.0, compile_seconds=3.5)
     known |= dict(model_flops=lines[-1]["tokens"] * 1.2e6, parameters=200_000)
     known |= {"diverged": diverged} if diverged else {}
@@ -94,13 +97,12 @@ def write_sweep(
                     loss=math.nan if gone else loss,
                     diverged="the loss is NaN at step 120" if gone else "",
                     steps=120 if gone else STEPS,
+                    seconds=8.0 if rule == "signum" else 6.0,
                 )
-                trial = dict(id=point.id, setting=point.setting, seed=seed)
-                trial["overrides"] = point.overrides
-                (run / "trial.json").write_text(json.dumps(trial))
+                trial = {"id": point.id, "setting": point.setting, "seed": seed}
+                write_json(run / "trial.json", trial | {"overrides": point.overrides})
     axes = {"optim.rule.name": list(arms), "optim.schedule.peak": list(rates)}
     space = dict(axes=axes, seeds=len(seeds))
-    (folder / "sweep.json").write_text(
-        json.dumps(dict(format=1, config=json.loads(settings.dump(base).replace("1e999", '"inf"')), space=space))
-    )
+    record = {"format": 1, "config": base, "space": space}
+    write_json(folder / "sweep.json", record)
     return folder

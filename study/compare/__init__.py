@@ -1,16 +1,20 @@
-"""A page that says which arm is better, from any set of run folders, and how sure it is.
+"""A page that says which arm is better, out of any run folders, and how surely.
 
 `compare` reads what runs wrote about themselves, judges it by `study/verdict.py`, and
 writes one HTML file and `comparison.json` beside it, which has the same numbers.
 """
 
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from core.refusal import shown
 from study.compare import (
+    compute,
+    differences,
     importance,
+    overview,
     quality,
     race,
     ranking,
@@ -23,16 +27,17 @@ from study.compare.runs import read, scored
 from study.compare.section import Section
 from study.verdict import Above, Verdict, Within
 from train.logs import plain, write_bytes, write_json
+from train.provenance import redacted
 
 FORMAT = 1
 JSON = "comparison.json"
 SECTIONS = (
     ranking.leaderboard,
-    ranking.differences,
+    differences.differences,
     race.time_to_target,
     race.profile,
     tuning.sensitivity,
-    race.compute,
+    compute.against_compute,
     tuning.best_of_k,
     importance.importance,
     quality.pareto,
@@ -82,6 +87,7 @@ def compare(
     page_path = _page_path(out)
     if margin is not None and not margin > 0:
         raise ValueError(f"margin={shown(margin)} must be above 0.")
+    command = redacted(command, os.environ)
     question = Above(floor) if margin is None else Within(margin)
     found = scored(read(paths), metric)
     options = {"by": by, "baseline": baseline, "metric": metric, "target": target}
@@ -89,7 +95,7 @@ def compare(
     parts = [section(judged) for section in SECTIONS]
     says = finding(judged)
     known = _record(judged, says, parts)
-    text = page(says, _lead(judged), ranking.overview(judged), parts)
+    text = page(says, _lead(judged), overview.overview(judged), parts)
     page_path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(page_path, text.encode())
     write_json(page_path.parent / JSON, known)

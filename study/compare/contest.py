@@ -2,18 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from core.refusal import listed, nearest, shown
+from study.arms import Pair, pair_of
 from study.compare.naming import told_apart
-from study.compare.runs import Found
+from study.compare.runs import SWEEP, Found, flattened
 from study.compare.section import fixed, p_value, span
 from study.compare.tuned import Tuned, tuned
 from study.intervals import Interval, interval
 from study.losses import Better
 from study.verdict import Above, Verdict, Within, judge
+from train.logs import read_json
 from train.shelf import MORE_IS_BETTER
 
 LEVEL_SHARE = 0.01  # tokens that differ by less are the same budget
@@ -61,17 +63,36 @@ class Contest:
 
     @property
     def digits(self) -> int:
-        """Behind the point: two of the narrowest interval's half width."""
-        found = [score_interval(arm) for arm in self.arms]
-        halves = [(i.high - i.low) / 2 for i in found if i.method != "none"]
-        least = min((half for half in halves if half > 0), default=0.01)
-        return int(np.clip(1 - math.floor(math.log10(least)), 2, 5))
+        """Behind the point of a score."""
+        return _digits(score_interval(arm) for arm in self.arms)
+
+    @property
+    def gain_digits(self) -> int:
+        """Behind the point of a difference."""
+        return _digits(verdict.gain for verdict in self.verdicts.values())
 
 
 def score_interval(arm: Tuned) -> Interval:
-    """Of the mean score at the best setting, over its runs that did not diverge."""
-    scores = [score for score in arm.arm.scores.values() if math.isfinite(score)]
-    return interval(scores)
+    """Of the mean loss at the best setting: there is none where a run diverged."""
+    return interval(list(arm.best.losses.values()))
+
+
+def mean_score(contest: Contest, arm: Tuned) -> float:
+    """At the best setting; infinite where a run diverged."""
+    return contest.sign * score_interval(arm).mean
+
+
+def pair(contest: Contest, arm: Tuned) -> Pair:
+    """The losses of the baseline and of an arm."""
+    return pair_of(contest.baseline.arm, arm.arm, contest.better)
+
+
+def _digits(found: Iterable[Interval]) -> int:
+    """As many as the half width of the narrowest has that mean something."""
+    halves = [(i.high - i.low) / 2 for i in found if i.method != "none"]
+    least = min((half for half in halves if half > 0), default=0.005)
+    power = math.floor(math.log10(least))
+    return int(np.clip(-power + (least < 3 * 10**power), 2, 6))
 
 
 def contest(
@@ -92,13 +113,12 @@ def contest(
     """
     better = "higher" if _more_is_better(metric) else "lower"
     groups = told_apart(found.runs, paths, by)
-    arms = _level([tuned(n, runs, metric, better) for n, runs in groups.items()])
-    first = _named(arms, baseline) if baseline else arms[0]
+    arms = _level([tuned(n, r, metric, better) for n, r in groups.runs.items()])
+    first = _named(arms, baseline) if baseline else _usual(arms, found, groups.keys)
     rest = [arm.arm for arm in arms if arm is not first]
     verdicts = judge(first.arm, rest, question, metric=metric, better=better)
-    finals = [s for s in first.arm.scores.values() if math.isfinite(s)]
     if target is None:
-        target = float(np.median(finals)) if finals else math.nan
+        target = _middle(first, better)
     return Contest(
         found,
         paths,
@@ -130,6 +150,18 @@ def _more_is_better(metric: str) -> bool:
     return MORE_IS_BETTER[ends[0]]
 
 
+def _middle(arm: Tuned, better: Better) -> float:
+    """The median score of the arm's runs, of two in the middle the worse.
+
+    So half of its runs reach it. NaN where more than half diverged.
+    """
+    losses = sorted(arm.best.losses.values())
+    middle = losses[len(losses) // 2]
+    if math.isinf(middle):
+        return math.nan
+    return middle if better == "lower" else -middle
+
+
 def _named(arms: Sequence[Tuned], name: str) -> Tuned:
     names = [arm.name for arm in arms]
     if name not in names:
@@ -138,6 +170,17 @@ def _named(arms: Sequence[Tuned], name: str) -> Tuned:
             f"Arms: {listed(names)}."
         )
     return arms[names.index(name)]
+
+
+def _usual(arms: Sequence[Tuned], found: Found, keys: Sequence[str]) -> Tuned:
+    """The arm that the sweep's own config is of; else the first."""
+    for sweep in found.sweeps[:1] if keys else ():
+        config = read_json(sweep / SWEEP).get("config", {})
+        usual = flattened(config)
+        for arm in arms:
+            if all(arm.config.get(key) == usual.get(key) for key in keys):
+                return arm
+    return arms[0]
 
 
 def _level(arms: list[Tuned]) -> list[Tuned]:
@@ -181,7 +224,7 @@ def numbers(contest: Contest, name: str) -> str:
     verdict = contest.verdicts[name]
     parts = [f"{verdict.num_seeds} seeds", f"p = {p_value(verdict.p).text}"]
     if verdict.gain.method != "none":
-        found = span(verdict.gain.low, verdict.gain.high, contest.digits)
+        found = span(verdict.gain.low, verdict.gain.high, contest.gain_digits)
         parts.insert(0, f"95 % {found}")
     for arm, lost in zip(
         (contest.baseline.name, name), verdict.num_diverged, strict=True
@@ -193,7 +236,7 @@ def numbers(contest: Contest, name: str) -> str:
 
 def with_unit(contest: Contest, value: float) -> str:
     """A difference with its unit."""
-    return f"{fixed(value, contest.digits).text} {contest.unit}".strip()
+    return f"{fixed(value, contest.gain_digits).text} {contest.unit}".strip()
 
 
 def joined(names: Sequence[str]) -> str:
@@ -208,7 +251,8 @@ def joined(names: Sequence[str]) -> str:
 
 def _why_not(contest: Contest, name: str, verdict: Verdict) -> str:
     others = len(contest.candidates) - 1
-    more = f"; nor is any of {others} more arms" if others else ""
+    more = f"; nor is any of the {others} others" if others > 1 else ""
+    more = f"; nor is {contest.candidates[1].name}" if others == 1 else more
     if verdict.kind == "INVALID":
         faults = verdict.reason.split("; ")
         also = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.refusal import listed, nearest, shown
 from study.compare.runs import Run
@@ -47,8 +47,18 @@ def counts(key: str) -> bool:
     return not key.startswith(ASIDE)
 
 
-def told_apart(runs: Runs, paths: Sequence[str], by: Sequence[str]) -> dict[str, Runs]:
-    """The runs of each arm by its name, in the order of paths, else of names.
+class Groups(NamedTuple):
+    """The runs of each arm by its name, and the keys that tell arms apart.
+
+    No keys: each is what one path holds.
+    """
+
+    runs: dict[str, Runs]
+    keys: Sequence[str]
+
+
+def told_apart(runs: Runs, paths: Sequence[str], by: Sequence[str]) -> Groups:
+    """The arms, in the order of paths, else of values.
 
     Raises:
       ValueError: a key of `by` is not in the configs, or the same in all of them.
@@ -69,12 +79,12 @@ def told_apart(runs: Runs, paths: Sequence[str], by: Sequence[str]) -> dict[str,
     if not by and len(paths) > 1:
         names = names_of(paths)
         parts = {n: [r for r in runs if r.source == i] for i, n in enumerate(names)}
-        return {name: part for name, part in parts.items() if part}
+        return Groups({name: part for name, part in parts.items() if part}, ())
     keys = list(by) or _naming(runs, unlike)
     groups: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: [_order(run.config.get(k)) for k in keys]):
         groups.setdefault(_label(run, keys), []).append(run)
-    return groups
+    return Groups({**groups}, keys)
 
 
 def _order(value: Any) -> tuple[bool, float, str]:

@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: no script, no font, no picture from outside."""
+"""One HTML file that needs nothing else: no script, no font, no other picture."""
 
 import base64
 import math
@@ -47,7 +47,7 @@ def page(
 ) -> str:
     """The page, its title the finding; text in it is never taken for markup."""
     body = "\n".join(_section(part) for part in parts)
-    leads = "\n".join(f'<p class="lead">{escape(line)}</p>' for line in lead)
+    leads = "\n".join(f'<p class="lead">{_text(line)}</p>' for line in lead)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -60,7 +60,7 @@ def page(
 </head>
 <body>
 <header>
-<h1>{escape(title)}</h1>
+<h1>{_text(title)}</h1>
 {leads}
 {_picture(top)}
 </header>
@@ -73,15 +73,15 @@ def page(
 
 
 def _section(part: Section) -> str:
-    lines = [f'<section id="{escape(part.key)}">', f"<h2>{escape(part.title)}</h2>"]
+    lines = [f'<section id="{escape(part.key)}">', f"<h2>{_text(part.title)}</h2>"]
     if part.absent:
         return "\n".join(
-            [*lines, f'<p class="absent">Left out. {escape(part.absent)}</p></section>']
+            [*lines, f'<p class="absent">Left out. {_text(part.absent)}</p></section>']
         )
-    lines.append(f"<p>{escape(part.reading)}</p>")
+    lines.append(f"<p>{_text(part.reading)}</p>")
     lines += map(_picture, part.pictures)
     lines += map(_table, part.tables)
-    lines += [f'<p class="note">{escape(note)}</p>' for note in part.notes]
+    lines += [f'<p class="note">{_text(note)}</p>' for note in part.notes]
     return "\n".join([*lines, "</section>"])
 
 
@@ -100,9 +100,9 @@ def _table(table: Table) -> str:
         "w" if head in table.wide else "n" if is_number else ""
         for head, is_number in zip(table.heads, numeric, strict=True)
     ]
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    caption = f"<caption>{_text(table.caption)}</caption>" if table.caption else ""
     heads = "".join(
-        f"<th{_class('n' if kind == 'n' else '')}>{escape(head)}</th>"
+        f"<th{_class('n' if kind == 'n' else '')}>{_text(head)}</th>"
         for head, kind in zip(table.heads, kinds, strict=True)
     )
     rows = [
@@ -110,16 +110,24 @@ def _table(table: Table) -> str:
         for row in table.rows
     ]
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<table>{caption}\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    return (
+        f"<table>{caption}\n<thead><tr>{heads}</tr></thead>\n"
+        f"<tbody>\n{body}\n</tbody></table>"
+    )
 
 
 def _cell(cell: Cell, kind: str) -> str:
     if isinstance(cell, Shown):
-        inner = f'<data value="{_exact(cell.value)}">{escape(cell.text)}</data>'
+        inner = f'<data value="{_exact(cell.value)}">{_text(cell.text)}</data>'
         return f"<td{_class(kind)}>{inner}</td>"
     if cell in ("PASS", "FAIL", "INVALID"):
         kind = cell
-    return f"<td{_class(kind)}>{escape(cell)}</td>"
+    return f"<td{_class(kind)}>{_text(cell)}</td>"
+
+
+def _text(text: str) -> str:
+    """Never taken for markup; a per cent sign stays with its number."""
+    return escape(text).replace(" %", "&nbsp;%")
 
 
 def _class(kind: str) -> str:

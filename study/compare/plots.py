@@ -17,7 +17,7 @@ COLORS = (
 LOST = "#b3261e"
 QUIET = "#9aa0a6"
 WIDTH = 9.2  # inches of a picture over the whole page
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 11.5,
     "axes.titlelocation": "left",
@@ -30,6 +30,7 @@ STYLE = {
     "grid.linewidth": 0.7,
     "legend.frameon": False,
     "legend.fontsize": 10.5,
+    "text.parse_math": False,  # a name may have a dollar
     "svg.hashsalt": "steepest",  # the same picture is the same bytes
 }
 
@@ -94,3 +95,8 @@ def name_rows(axes: "Axes", names: Sequence[str]) -> None:
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
+
+
+def legend_beside(axes: "Axes") -> None:
+    """To the right of the plot, where it hides nothing."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02))

@@ -9,7 +9,7 @@ import numpy as np
 from study.budget import hypervolume, on_front
 from study.compare.contest import Contest
 from study.compare.naming import described
-from study.compare.plots import QUIET, color_of, picture, prefixed
+from study.compare.plots import QUIET, color_of, legend_beside, picture, prefixed
 from study.compare.section import Section, Table, amount, fixed
 from study.compare.tuned import Setting
 
@@ -116,6 +116,6 @@ def _scatter(contest: Contest, data: dict[str, Any], word: str) -> Callable:
         prefixed(axes)
         axes.set_xlabel(f"{word} of one run")
         axes.set_ylabel(contest.axis)
-        axes.legend(loc="best")
+        legend_beside(axes)
 
     return draw

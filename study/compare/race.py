@@ -1,15 +1,14 @@
-"""Who gets there soonest: time to a target, its profile, loss against what it cost."""
+"""Who gets there soonest: the time to a target, and its profile over the seeds."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from study import profiles
-from study.budget import speedup
 from study.compare.contest import Contest
-from study.compare.plots import QUIET, color_of, picture, prefixed
+from study.compare.plots import color_of, legend_beside, picture
 from study.compare.runs import Run
 from study.compare.section import (
     Cell,
@@ -25,7 +24,12 @@ from study.compare.tuned import Tuned
 
 # What a run costs so far, at a line of its curve.
 COSTS = ("steps", "tokens", "model_flops", "seconds")
-NAMES = {"steps": "steps", "tokens": "tokens", "model_flops": "FLOPs", "seconds": "s"}
+NAMES = {
+    "steps": "steps",
+    "tokens": "tokens",
+    "model_flops": "FLOPs",
+    "seconds": "seconds",
+}
 MAX_TAU = 4.0
 
 
@@ -67,7 +71,7 @@ def time_to_target(contest: Contest) -> Section:
     told = [c for c in COSTS if not any(map(math.isnan, _flat(times[c])))]
     arms = [_race(contest, arm, times, told) for arm in contest.ranked]
     data = {"target": contest.target, "metric": contest.metric, "arms": arms}
-    heads = ["arm", "reached", *(NAMES[c] for c in told), "compiling, s", "steps saved"]
+    heads = ["arm", "reached", *(NAMES[c] for c in told), "compiling, s", "speed-up"]
     rows = []
     for facts in arms:
         medians = [_in(c, facts["median"][c]) for c in told]
@@ -80,7 +84,7 @@ def time_to_target(contest: Contest) -> Section:
         f"{' or less' if contest.better == 'lower' else ' or more'}, the median over "
         "the seeds of the best setting; a miss is ∞. Nothing is read between two "
         "evaluations. Seconds are of training alone: no evaluation, and compiling has "
-        f"its own column. The last column is how many times fewer steps than {base}, "
+        f"its own column. The speed-up is how many times fewer steps than {base}, "
         "the geometric mean over the seeds that both reach."
     )
     note = "Trials that are trained together in one program share its seconds."
@@ -133,8 +137,14 @@ def _race(
             cost: float(np.median(list(row.values()))) for cost, row in own.items()
         },
         "compile_seconds": float(np.median(compiled)),
-        "speedup": profiles.geometric_speedup(both, arm.name, base)._asdict(),
+        "speedup": _speedup(both, arm.name, base)._asdict(),
     }
+
+
+def _speedup(times: profiles.Times, name: str, base: str) -> profiles.Speedup:
+    if not times[base]:
+        return profiles.Speedup(math.nan, 0, 0, 0)
+    return profiles.geometric_speedup(times, name, base)
 
 
 def profile(contest: Contest) -> Section:
@@ -191,7 +201,8 @@ def profile(contest: Contest) -> Section:
 
 def _draw_profile(axes, contest: Contest, rows: Mapping[str, list[float]]) -> None:
     names = [arm.name for arm in contest.arms]
-    for place, (name, found) in enumerate(rows.items()):
+    for place, arm in enumerate(contest.ranked):
+        name, found = arm.name, rows[arm.name]
         taus = np.unique([1.0, *(t for t in found if t < MAX_TAU), MAX_TAU])
         shares = 100 * profiles.profile(found, taus)
         # A little apart, or arms that are always the same would hide each other.
@@ -201,112 +212,4 @@ def _draw_profile(axes, contest: Contest, rows: Mapping[str, list[float]]) -> No
     axes.set_xlim(1, MAX_TAU)
     axes.set_xlabel("times the steps of the soonest arm")
     axes.set_ylabel("seeds at the target, %")
-    axes.legend(loc="lower right")
-
-
-def compute(contest: Contest) -> Section:
-    """The loss over what was spent on it, and the speed-up at equal loss."""
-    key, title = "compute", "Loss against compute"
-    cost = _currency(contest)
-    curves = {arm.name: _mean_curve(contest, arm, cost) for arm in contest.ranked}
-    curves = {name: curve for name, curve in curves.items() if curve[0]}
-    if not curves:
-        return Section(key, title, absent="No run logged a curve.")
-    data: dict[str, Any] = {"cost": cost, "arms": []}
-    levels = _levels(contest, curves)
-    for name, (costs, losses) in curves.items():
-        facts = {
-            "name": name,
-            "cost": costs,
-            "value": [contest.sign * loss for loss in losses],
-            "mid_schedule": [True] * (len(costs) - 1) + [False],
-        }
-        if contest.baseline.name in curves and name != contest.baseline.name:
-            theirs = curves[contest.baseline.name]
-            found = speedup(levels, (costs, losses), theirs).tolist()
-            facts["speedup"] = found
-        data["arms"].append(facts)
-    data["levels"] = [contest.sign * level for level in levels]
-    unit = NAMES[cost] if cost != "seconds" else "seconds"
-    table = [
-        [facts["name"], *(ratio(value) for value in facts["speedup"])]
-        for facts in data["arms"]
-        if "speedup" in facts
-    ]
-    base, digits = contest.baseline.name, contest.digits
-    heads = ["arm", *(f"at {fixed(v, digits).text}" for v in data["levels"])]
-    reading = (
-        f"Mean curves of the best settings. Read across, at equal {contest.metric}: the "
-        f"table says how many times fewer {unit} than {base} each arm takes. Only the "
-        "large dots, ends of a schedule, are results; the hollow ones are mid-schedule, "
-        "where the rate is still high, and rankings can turn after them."
-    )
-    alt = f"{contest.metric} over {unit}, a curve for each of {', '.join(curves)}"
-    drawn = picture(_curves(contest, curves, unit), alt, height=3.8, width=7.4)
-    caption = f"Times fewer {unit} than {base}, the columns by {contest.metric}"
-    note = "The last level is the baseline's own end; those before it are mid-schedule."
-    tables = [Table(heads, table, caption)] if table and levels else []
-    return Section(key, title, reading, data, tables, [drawn], [note] if tables else [])
-
-
-def _currency(contest: Contest) -> str:
-    """FLOPs where all runs tell them, else tokens, else steps."""
-    runs = [run for arm in contest.arms for run in arm.best.runs.values()]
-    for cost in ("model_flops", "tokens"):
-        lines = [(run, line) for run in runs for line in run.points(contest.metric)]
-        if all(cost_at(run, line, cost) > 0 for run, line in lines):
-            return cost
-    return "steps"
-
-
-def _mean_curve(
-    contest: Contest, arm: Tuned, cost: str
-) -> tuple[list[float], list[float]]:
-    """Costs and losses, means over the runs that did not diverge, where all were read."""
-    runs = [run for run in arm.best.runs.values() if not run.diverged]
-    tables = [
-        {line["step"]: line for line in run.points(contest.metric)} for run in runs
-    ]
-    if not tables:
-        return [], []
-    steps = sorted(set.intersection(*map(set, tables)))
-    costs, losses = [], []
-    for step in steps:
-        lines = [table[step] for table in tables]
-        mean = float(np.mean([line[contest.metric] for line in lines]))
-        spent = [cost_at(run, x, cost) for run, x in zip(runs, lines, strict=True)]
-        costs.append(float(np.mean(spent)))
-        losses.append(contest.sign * mean)
-    return costs, losses
-
-
-def _levels(contest: Contest, curves: Mapping[str, tuple]) -> list[float]:
-    """Two levels on the baseline's way, and its end."""
-    if contest.baseline.name not in curves:
-        return []
-    losses = curves[contest.baseline.name][1]
-    highest, end = min(curve[1][0] for curve in curves.values()), losses[-1]
-    if not highest > end:
-        return [end]
-    return [float(level) for level in np.linspace(highest, end, 4)[1:]]
-
-
-def _curves(contest: Contest, curves: Mapping[str, tuple], unit: str) -> Callable:
-    names = [arm.name for arm in contest.arms]
-
-    def draw(axes) -> None:
-        for name, (costs, losses) in curves.items():
-            color = color_of(names, name)
-            values = [contest.sign * loss for loss in losses]
-            hollow = {"marker": "o", "ms": 4, "mfc": "white"}
-            axes.plot(costs, values, color=color, linewidth=1.6, **hollow)
-            axes.plot(costs[-1], values[-1], "o", color=color, ms=9, label=name)
-        if contest.baseline.name in curves:
-            end = contest.sign * curves[contest.baseline.name][1][-1]
-            axes.axhline(end, color=QUIET, linewidth=1, linestyle="--", zorder=0)
-        prefixed(axes)
-        axes.set_xlabel(f"{unit} of one run")
-        axes.set_ylabel(contest.axis)
-        axes.legend(loc="upper right" if contest.better == "lower" else "lower right")
-
-    return draw
+    legend_beside(axes)

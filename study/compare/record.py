@@ -8,7 +8,7 @@ from typing import Any
 from study.compare.contest import Contest
 from study.compare.naming import described, differing, told
 from study.compare.runs import Run
-from study.compare.section import Section, Table, count
+from study.compare.section import NONE, TIMES, Section, Table, count
 from train.provenance import LIBRARIES
 
 MOST = 40  # rows that a page lists; comparison.json has all
@@ -37,7 +37,6 @@ def lost(contest: Contest) -> Section:
         for run in arm.twice
     ]
     data = {"diverged": diverged, "unread": unread}
-    total = len(contest.found.runs)
     rows = [
         [
             one["arm"],
@@ -56,11 +55,15 @@ def lost(contest: Contest) -> Section:
     if others:
         heads = ["run", "why"]
         tables.append(Table(heads, others, "Left out: no result", ("run", "why")))
-    reading = (
-        f"{len(diverged)} of {total} runs diverged. They count as the worst of all in "
-        f"every test and are never dropped. {len(unread)} others are no result and are "
-        "in no number of this page."
-    )
+    reading = f"{len(diverged)} of {len(contest.found.runs)} runs diverged"
+    if diverged:
+        reading += ": they count as the worst of all in every test, none is dropped"
+    if unread:
+        reading += (
+            f". Beside them {len(unread)} have no result and are in no number of this "
+            "page"
+        )
+    reading += "."
     return Section("lost", "Runs that were lost", reading, data, tables)
 
 
@@ -95,8 +98,8 @@ def _tried(runs: Iterable[Run], key: str) -> list[Any]:
 
 def _cell(facts: dict[str, Any]) -> str:
     if not facts["tried"]:
-        return "–"
-    best = "–" if facts["best"] is None else told(facts["best"])
+        return NONE
+    best = NONE if facts["best"] is None else told(facts["best"])
     if len(facts["tried"]) == 1:
         return best
     return f"{best} ({', '.join(map(told, facts['tried']))})"
@@ -112,7 +115,7 @@ def provenance(contest: Contest) -> Section:
         for name in ("python", *LIBRARIES)
     }
     devices = _each(
-        f"{one.get('num_devices', '?')} × {one.get('device_kind', '?')}, "
+        f"{one.get('num_devices', '?')} {TIMES} {one.get('device_kind', '?')}, "
         f"{one.get('cores', '?')} cores, {one.get('platform', '?')}"
         for one in launches
     )
@@ -135,7 +138,7 @@ def provenance(contest: Contest) -> Section:
         ["seeds", ", ".join(map(str, data["seeds"]))],
         ["commit", ", ".join(commits) or "not told"],
         ["devices", "; ".join(devices) or "not told"],
-        ["started", " to ".join(data["started"]) or "not told"],
+        ["started", " to ".join(dict.fromkeys(data["started"])) or "not told"],
     ]
     rows.append(["versions", ", ".join(map(_version, data["versions"].items()))])
     told_of = data["commands"][:3]

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
+NONE = "\N{EN DASH}"  # where there is no number
+MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
 
 class Shown(NamedTuple):
@@ -58,16 +60,16 @@ class Section:
 def fixed(value: float, digits: int, *, sign: bool = False) -> Shown:
     """So many digits behind the point, so that a column of them is aligned.
 
-    >>> fixed(2.34567, 3).text, fixed(-0.5, 2, sign=True).text, fixed(float("nan"), 1)
-    ('2.346', '−0.50', Shown(value=nan, text='–'))
+    >>> fixed(2.34567, 3).text, fixed(0.5, 2, sign=True).text, fixed(1e999, 1).text
+    ('2.346', '+0.50', '∞')
     """
     value = float(value)
     if math.isnan(value):
-        return Shown(value, "–")
+        return Shown(value, NONE)
     if math.isinf(value):
-        return Shown(value, "∞" if value > 0 else "−∞")
+        return Shown(value, "∞" if value > 0 else f"{MINUS}∞")
     text = f"{value:{'+' if sign else ''}.{digits}f}"
-    return Shown(value, text.replace("-", "−"))
+    return Shown(value, text.replace("-", MINUS))
 
 
 def count(value: float) -> Shown:
@@ -113,14 +115,18 @@ def p_value(value: float) -> Shown:
     ('0.031', '< 0.001', '1')
     """
     if value != value:
-        return Shown(value, "–")
+        return Shown(value, NONE)
     return Shown(value, "< 0.001" if value < 0.001 else f"{value:.2g}")
 
 
 def ratio(value: float) -> Shown:
-    """How many times."""
+    """How many times less something costs: never as good, or as good alone."""
+    if value == 0:
+        return Shown(value, "never")
+    if value == math.inf:
+        return Shown(value, "it alone")
     shown = fixed(value, 2)
-    return Shown(shown.value, f"{shown.text}×" if math.isfinite(value) else shown.text)
+    return Shown(value, shown.text + (TIMES if math.isfinite(value) else ""))
 
 
 def span(low: float, high: float, digits: int) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 from study.budget import basin, best_of, rate_sensitivity
 from study.compare.contest import Contest
 from study.compare.naming import is_number
-from study.compare.plots import LOST, color_of, log_rate, picture
-from study.compare.section import Section, Table, count, fixed
+from study.compare.plots import LOST, color_of, legend_beside, log_rate, picture
+from study.compare.section import NONE, TIMES, Section, Shown, Table, count, fixed
 from study.compare.tuned import Setting, Tuned
 
 RATE = "schedule.peak"  # how the key of a learning rate ends
@@ -46,15 +46,15 @@ def sensitivity(contest: Contest) -> Section:
             [
                 one["name"],
                 count(len(one["rates"])),
-                fixed(one["best_rate"], _places(one["best_rate"])),
+                Shown(one["best_rate"], f"{one['best_rate']:.3g}"),
                 fixed(one["sensitivity"], 3),
                 fixed(one["decades"], 2),
-                wide + _open(one["open_high"]) if one["decades"] >= 0 else "–",
+                wide + _open(one["open_high"]) if one["decades"] >= 0 else NONE,
             ]
         )
     heads = ["arm", "rates", "best rate", "sensitivity", "basin, decades", "basin"]
     reading = (
-        "Each dot is a run; the line goes through the means of the best setting at each "
+        "Each dot is a run; a line goes through the means of the best setting at each "
         "rate. Sensitivity is what a rate of the grid costs in the mean against the "
         "best, in units of the metric; the basin are the rates within 1 % of the best "
         "loss, open (…) where the grid ends inside it. Flat and wide is easy to tune."
@@ -75,10 +75,6 @@ def sensitivity(contest: Contest) -> Section:
 
 def _open(is_open: bool) -> str:
     return "…" if is_open else ""
-
-
-def _places(value: float) -> int:
-    return max(0, 1 - math.floor(math.log10(value))) if value > 0 else 2
 
 
 def _rate_key(arm: Tuned) -> str:
@@ -122,34 +118,38 @@ def _rates(contest: Contest, grids: dict[str, dict], start: float) -> Callable:
     names = [arm.name for arm in contest.arms]
 
     def draw(axes) -> None:
-        finite, lost = [], False
-        for place, (name, grid) in enumerate(grids.items()):
+        finite, lost = [], []
+        for name, grid in grids.items():
             color = color_of(names, name)
-            ends = [(rate, s.mean) for rate, s in grid.items() if not s.num_diverged]
-            if ends:
-                rates, means = zip(*ends, strict=True)
-                values = [contest.sign * mean for mean in means]
-                axes.plot(rates, values, color=color, linewidth=1.8, label=name)
+            alive = {
+                r: contest.sign * s.mean for r, s in grid.items() if s.loss < math.inf
+            }
+            style = {"color": color, "linewidth": 1.8, "label": name}
+            axes.plot([*alive], [*alive.values()], **style)
             for rate, setting in grid.items():
                 scores = [contest.sign * v for v in setting.losses.values()]
                 scores = [score for score in scores if math.isfinite(score)]
                 axes.plot([rate] * len(scores), scores, "o", color=color, alpha=0.5)
                 finite += scores
-                if setting.num_diverged:
-                    lost = True
-                    text = f"{setting.num_diverged}×"
-                    at = {"xycoords": ("data", "axes fraction"), "color": color}
-                    top = 0.97 - 0.06 * place
-                    axes.annotate(text, (rate, top), **at, ha="center", va="top")
+            gone = {r: s.num_diverged for r, s in grid.items() if s.num_diverged}
+            lost += [(name, gone)] if gone else []
         low, high = min(finite, default=0), max(finite, default=1)
-        if math.isfinite(start) and high > start:
-            high = start
-        axes.set_ylim(low - 0.06 * (high - low), high + 0.2 * (high - low))
+        if contest.better == "lower":
+            high = min(high, start)
+        room = high - low or 1.0
+        axes.set_ylim(low - 0.06 * room, high + (0.08 + 0.1 * len(lost)) * room)
+        for place, (name, gone) in enumerate(lost):
+            for rate, number in gone.items():
+                at = {"xycoords": ("data", "axes fraction"), "ha": "center"}
+                style = {"color": color_of(names, name), "va": "top", "weight": "bold"}
+                where = (rate, 0.99 - 0.075 * place)
+                axes.annotate(f"{number}{TIMES}", where, **at, **style)
+        if lost:
+            title = f"2{TIMES} at the top: two runs diverged at this rate"
+            axes.set_title(title, color=LOST)
         log_rate(axes, "learning rate")
         axes.set_ylabel(contest.axis)
-        if lost:
-            axes.set_title("3× at the top: so many runs diverged", color=LOST)
-        axes.legend(loc="best")
+        legend_beside(axes)
 
     return draw
 
@@ -213,4 +213,4 @@ def _draw_best(axes, contest: Contest, data: Sequence[dict[str, Any]]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("settings tried, k")
     axes.set_ylabel(f"best {contest.axis}")
-    axes.legend(loc="best")
+    legend_beside(axes)
