@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from study.compare.contest import Contest, finding, mean_score, pair, score_interval
-from study.compare.plots import LOST, color_of, name_rows, picture
+from study.compare.plots import LOST, color_of, cut, name_rows, picture
 from study.compare.section import Picture, fixed
 from study.compare.tuned import Tuned
 from study.losses import gains_of
@@ -23,15 +23,15 @@ def overview(contest: Contest) -> Picture:
         left.margins(x=0.12)
         better = "left" if contest.better == "lower" else "right"
         left.set_xlabel(f"{contest.axis}, better to the {better}")
-        left.set_title("Each dot is a run of one seed; bars are 95 % intervals")
+        left.set_title("Runs by seed, mean, 95 % interval")
         if right is None:
             return
         right.axvline(0, color="#444", linewidth=1)
         for arm in compared:
             _draw_gain(right, contest, arm, names.index(arm.name))
         name_rows(right, [""] * len(names))
-        right.set_xlabel(f"gain over {contest.baseline.name}, better to the right")
-        right.set_title(f"Gain over {contest.baseline.name}, seed by seed")
+        right.set_xlabel("gain, better to the right")
+        right.set_title(f"Gain over {cut(contest.baseline.name)}")
         right.margins(x=0.15)
 
     alt = f"{finding(contest)}. " + "; ".join(

@@ -23,10 +23,12 @@ table { border-collapse: collapse; margin: .8rem 0 1.2rem; font-size: .875rem;
   line-height: 1.4; }
 caption { text-align: left; padding-bottom: .3rem; }
 th, td { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: baseline;
-  border-bottom: 1px solid #e8eaed; white-space: nowrap; }
-th { font-weight: 600; border-bottom: 1.5px solid #9aa0a6; white-space: normal; }
-.n { text-align: right; font-variant-numeric: tabular-nums; }
-.w { white-space: normal; overflow-wrap: anywhere; min-width: 10rem; }
+  border-bottom: 1px solid #e8eaed; overflow-wrap: anywhere; min-width: 4.5rem; }
+th { font-weight: 600; border-bottom: 1.5px solid #9aa0a6; }
+.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;
+  min-width: 0; }
+th.n { white-space: normal; overflow-wrap: normal; }
+.w { min-width: 11rem; }
 .PASS { color: #146c2e; font-weight: 600; }
 .FAIL { color: #8a4b00; font-weight: 600; }
 .INVALID { color: #b3261e; font-weight: 600; }

@@ -16,6 +16,7 @@ COLORS = (
 )
 LOST = "#b3261e"
 QUIET = "#9aa0a6"
+LONGEST = 24  # letters of a name in a plot
 WIDTH = 9.2  # inches of a picture over the whole page
 STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -74,7 +75,7 @@ def log_rate(axes: "Axes", label: str) -> None:
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     few = high / low < 30
-    subs = (1, 2, 3, 5) if few else (1,) if high / low > 1e4 else (1, 3)
+    subs = (1, 2, 5) if few else (1,) if high / low > 1e4 else (1, 3)
     axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -88,9 +89,15 @@ def prefixed(axes: "Axes") -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
 
 
+def cut(name: str) -> str:
+    """A name that leaves room for the plot."""
+    half = (LONGEST - 3) // 2
+    return name if len(name) <= LONGEST else f"{name[:half]}...{name[-half:]}"
+
+
 def name_rows(axes: "Axes", names: Sequence[str]) -> None:
     """Rows from the top down, by their names: no grid across, no ticks."""
-    axes.set_yticks(range(len(names)), list(names))
+    axes.set_yticks(range(len(names)), [cut(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -99,4 +106,6 @@ def name_rows(axes: "Axes", names: Sequence[str]) -> None:
 
 def legend_beside(axes: "Axes") -> None:
     """To the right of the plot, where it hides nothing."""
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02))
+    handles, labels = axes.get_legend_handles_labels()
+    names = [cut(label) for label in labels]
+    axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.0, 1.02))
