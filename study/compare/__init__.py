@@ -111,24 +111,22 @@ def _page_path(out: str) -> pathlib.Path:
     return path
 
 
-def _lead(judged: Contest) -> list[str]:
+def _lead(judged: Contest) -> str:
     """Whom the comparison is among, and what else there is to know at once."""
     found, arms = judged.found, judged.arms
     seeds = {run.seed for run in found.runs}
     settings = sum(len(arm.settings) for arm in arms)
-    lines = [
+    told = (
         f"{len(found.runs)} runs: {len(arms)} arms, {settings} settings, {len(seeds)} "
         f"seeds. The baseline is {judged.baseline.name}; {judged.metric} ranks, "
         f"{judged.better} is better."
-    ]
-    reasons = [v.reason for v in judged.verdicts.values() if v.kind == "INVALID"]
-    if reasons:
-        lines.append(
-            f"{len(reasons)} of {len(judged.verdicts)} comparisons are INVALID."
-        )
+    )
+    wrong = sum(verdict.kind == "INVALID" for verdict in judged.verdicts.values())
+    if wrong:
+        told += f" Comparisons that are INVALID: {wrong} of {len(judged.verdicts)}."
     if found.unread:
-        lines.append(f"{len(found.unread)} runs have no result and are left out.")
-    return lines
+        told += f" Left out, for they have no result: {len(found.unread)} runs."
+    return told
 
 
 def _record(judged: Contest, says: str, parts: Sequence[Section]) -> dict[str, Any]:

@@ -47,10 +47,10 @@ def against_compute(contest: Contest) -> Section:
     base, digits = contest.baseline.name, contest.digits
     heads = ["arm", *(f"at {fixed(v, digits).text}" for v in data["levels"])]
     reading = (
-        f"Mean curves of the best settings. Read across, at equal {contest.metric}: "
-        f"the table says how many times fewer {unit} than {base} each arm takes. Only "
-        "the large dots, ends of a schedule, are results; hollow ones are mid-schedule: "
-        "the rate is still high there, and rankings can turn after them."
+        f"Mean curves of the best settings, of runs that did not diverge. Read across, "
+        f"at equal {contest.metric}: the table says how many times fewer {unit} than "
+        f"{base} each arm takes. Only the large dots, ends of a schedule, are results; "
+        "hollow ones are mid-schedule, where the rate is high and rankings can turn."
     )
     alt = f"{contest.metric} over {unit}, a curve for each of {', '.join(curves)}"
     drawn = picture(_curves(contest, curves, unit), alt, height=3.8, width=7.4)

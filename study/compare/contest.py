@@ -254,9 +254,8 @@ def _why_not(contest: Contest, name: str, verdict: Verdict) -> str:
     more = f"; nor is any of the {others} others" if others > 1 else ""
     more = f"; nor is {contest.candidates[1].name}" if others == 1 else more
     if verdict.kind == "INVALID":
-        faults = verdict.reason.split("; ")
-        also = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
-        return faults[0] + also
+        first, more, _ = verdict.reason.partition("; ")
+        return f"{first} (and more, below)" if more else first
     gain = verdict.gain.mean
     way = "better" if gain > 0 else "worse"
     size = f", {with_unit(contest, abs(gain))} {way} in the mean"

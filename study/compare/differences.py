@@ -3,7 +3,7 @@
 import math
 
 from study.compare.contest import Contest, pair
-from study.compare.section import NONE, Section, Table, count, fixed, p_value
+from study.compare.section import Section, Table, count, fixed, p_value
 from study.compare.tuned import Tuned
 from study.intervals import paired_interval, unpaired_interval
 from study.power import detectable_effect
@@ -39,7 +39,7 @@ def differences(contest: Contest) -> Section:
                 facts["candidate"],
                 fixed(facts["equal_within"], digits),
                 fixed(facts["detectable"], digits),
-                NONE if needed is None else count(needed),
+                fixed(math.nan, 0) if needed is None else count(needed),
             ]
         )
     heads = ["arm", "verdict", "gain", "95 % from", "to", "seeds", "p alone", "p, Holm"]

@@ -44,12 +44,9 @@ th.n { white-space: normal; overflow-wrap: normal; }
 """
 
 
-def page(
-    title: str, lead: Sequence[str], top: Picture, parts: Sequence[Section]
-) -> str:
+def page(title: str, lead: str, top: Picture, parts: Sequence[Section]) -> str:
     """The page, its title the finding; text in it is never taken for markup."""
     body = "\n".join(_section(part) for part in parts)
-    leads = "\n".join(f'<p class="lead">{_text(line)}</p>' for line in lead)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -63,7 +60,7 @@ def page(
 <body>
 <header>
 <h1>{_text(title)}</h1>
-{leads}
+<p class="lead">{_text(lead)}</p>
 {_picture(top)}
 </header>
 <main>

@@ -46,7 +46,7 @@ def sensitivity(contest: Contest) -> Section:
             [
                 one["name"],
                 count(len(one["rates"])),
-                Shown(one["best_rate"], f"{one['best_rate']:.3g}"),
+                _rate(one["best_rate"]),
                 fixed(one["sensitivity"], 3),
                 fixed(one["decades"], 2),
                 wide + _open(one["open_high"]) if one["decades"] >= 0 else NONE,
@@ -71,6 +71,10 @@ def sensitivity(contest: Contest) -> Section:
         width=7.4,
     )
     return Section(key, title, reading, data, [Table(heads, rows)], [drawn], notes)
+
+
+def _rate(value: float) -> Shown:
+    return Shown(value, f"{value:.3g}" if value == value else NONE)
 
 
 def _open(is_open: bool) -> str:
@@ -99,7 +103,7 @@ def _sensitivity(
     name: str, grid: dict[float, Setting], start: float, contest: Contest
 ) -> dict[str, Any]:
     rates, losses = list(grid), [setting.loss for setting in grid.values()]
-    best = rates[int(np.argmin(losses))]
+    best = rates[int(np.argmin(losses))] if min(losses) < math.inf else math.nan
     found = {"low": math.nan, "high": math.nan, "decades": math.nan}
     found |= {"open_low": False, "open_high": False}
     if contest.better == "lower" and 0 < min(losses) < math.inf and min(rates) > 0:
@@ -196,6 +200,8 @@ def best_of_k(contest: Contest) -> Section:
     note = (
         "It is as good as the settings are random; those of a grid are spread evenly."
     )
+    if any(setting.num_diverged for arm in arms for setting in arm.settings):
+        note += f" A setting with a run that diverged counts as {ceiling:.2f}."
     return Section(key, title, reading, data, [Table(heads, rows)], [drawn], [note])
 
 
