@@ -29,9 +29,10 @@ th { font-weight: 600; border-bottom: 1.5px solid #9aa0a6; }
   min-width: 0; }
 th.n { white-space: normal; overflow-wrap: normal; }
 .w { min-width: 11rem; }
-.PASS { color: #146c2e; font-weight: 600; }
-.FAIL { color: #8a4b00; font-weight: 600; }
-.INVALID { color: #b3261e; font-weight: 600; }
+td:is(.PASS, .FAIL, .INVALID) { white-space: nowrap; font-weight: 600; }
+.PASS { color: #146c2e; }
+.FAIL { color: #8a4b00; }
+.INVALID { color: #b3261e; }
 @page { margin: 15mm; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10.5pt; }
