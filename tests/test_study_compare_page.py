@@ -29,12 +29,13 @@ ORDER = [
 
 
 class Read(html.parser.HTMLParser):
-    """Numbers by section, as kept and as shown; texts, pictures, and every attribute."""
+    """Numbers by section, as kept and as shown; texts, pictures and attributes."""
 
     def __init__(self, text):
         super().__init__()
         self.numbers, self.sections, self.images = {}, [], []
         self.attributes, self.texts, self.tags = [], {}, []
+        self.rows = []
         self._value = None
         self.feed(text)
 
@@ -44,6 +45,8 @@ class Read(html.parser.HTMLParser):
         self.tags.append(tag)
         if tag == "section":
             self.sections.append(found["id"])
+        if tag == "tr" and self.sections:
+            self.rows.append((self.sections[-1], []))
         if tag == "data":
             self._value = float(found["value"])
         if tag == "img":
@@ -53,8 +56,12 @@ class Read(html.parser.HTMLParser):
         if self._value is not None:
             numbers = self.numbers.setdefault(self.sections[-1], [])
             numbers.append((self._value, data))
+            self.rows[-1][1].append(self._value)
             self._value = None
-        self.texts.setdefault(self.tags[-1], []).append(data)
+        elif self.tags and self.tags[-1] == "td":
+            self.rows[-1][1].append(data)
+        tag = self.tags[-1] if self.tags else ""
+        self.texts.setdefault(tag, []).append(data)
 
 
 def numbers_in(tree):
@@ -94,6 +101,27 @@ def test_every_number_of_the_page_is_that_of_the_json(made):
         kept = numbers_in(known[section])
         missing = {v for v, _ in numbers if v == v and v not in kept}
         assert not missing, section
+
+
+def test_each_row_has_the_numbers_of_its_arm(made):
+    _, _, page, known = made
+    arms = {one["name"]: one for one in known["arms"]}
+    rows = [row for section, row in page.rows if section == "arms" and row]
+    assert len(rows) == 2 * len(arms)
+    for row in rows[:3]:
+        one = arms[row[0].strip()]
+        assert row[-4:] == [one["median"], one["mean"], *one["interval"]]
+        assert one["mean"] == pytest.approx(sum(one["scores"].values()) / 6)
+    judged = {one["candidate"]: one for one in known["comparisons"]}
+    rows = [row for section, row in page.rows if section == "comparisons" and row]
+    for row in rows[:2]:
+        one = judged[row[0].strip()]
+        numbers = [value for value in row if isinstance(value, float)]
+        interval, tests = one["interval"], [one["n"], one["p_alone"], one["p"]]
+        assert numbers == [one["effect"], *interval, *tests]
+        assert one["kind"] in row
+        means = arms["adam"]["mean"] - arms[one["candidate"]]["mean"]
+        assert one["effect"] == pytest.approx(means)
 
 
 def test_what_is_shown_is_what_is_kept_to_the_digits_shown(made):

@@ -45,7 +45,7 @@ def sensitivity(contest: Contest) -> Section:
         rows.append(
             [
                 one["name"],
-                count(len(one["rates"])),
+                count(one["num_rates"]),
                 _rate(one["best_rate"]),
                 fixed(one["sensitivity"], 3),
                 fixed(one["decades"], 2),
@@ -114,7 +114,8 @@ def _sensitivity(
         {str(seed): contest.sign * loss for seed, loss in setting.losses.items()}
         for setting in grid.values()
     ]
-    facts = {"name": name, "rates": rates, "means": values, "seeds": seeds}
+    facts = {"name": name, "num_rates": len(rates), "rates": rates}
+    facts |= {"means": values, "seeds": seeds}
     return facts | {"best_rate": best, "sensitivity": mean} | found
 
 
