@@ -39,6 +39,7 @@ td:is(.PASS, .FAIL, .INVALID) { white-space: nowrap; font-weight: 600; }
   section { break-inside: avoid-page; }
   h2 { break-after: avoid; }
   tr, img { break-inside: avoid; }
+  section img { max-height: 62mm; max-width: 90%; }
   table { font-size: 8.5pt; }
   th, td { padding-right: .5rem; }
 }

@@ -30,7 +30,7 @@ def pareto(contest: Contest) -> Section:
     front = on_front(costs, losses)
     if not front.any():
         return Section(key, title, absent="All settings have runs that diverged.")
-    worst = float(np.max(costs)), float(np.max(losses[np.isfinite(losses)]))
+    worst = _beyond(costs), _beyond(losses[np.isfinite(losses)])
     data: dict[str, Any] = {"cost": cost, "worst": [worst[0], contest.sign * worst[1]]}
     data["settings"] = [
         {
@@ -69,8 +69,8 @@ def pareto(contest: Contest) -> Section:
     reading = (
         f"Each dot is a setting, the mean over its seeds, at its {word}. Coloured are "
         "those on the front: none is as good in both and better in one. The "
-        "hypervolume is the area between an arm's own front and the worst cost and "
-        f"{contest.metric} of all: more is better."
+        "hypervolume is the area between an arm's own front and a corner a tenth "
+        f"beyond the worst cost and {contest.metric} of all: more is better."
     )
     if cost == "seconds":
         reading += " Trials that are trained together share their seconds."
@@ -83,6 +83,11 @@ def pareto(contest: Contest) -> Section:
         Table(["arm", "hypervolume"], volumes),
     ]
     return Section(key, title, reading, data, tables, [drawn])
+
+
+def _beyond(values: np.ndarray) -> float:
+    """A tenth of their range beyond the worst, so that the worst adds something too."""
+    return float(np.max(values) + 0.1 * (np.ptp(values) or 1.0))
 
 
 def _cost(contest: Contest, pairs: Sequence[tuple[str, Setting]]) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from study.compare.contest import Contest
@@ -11,6 +11,7 @@ from study.compare.runs import Run
 from study.compare.section import NONE, TIMES, Section, Table, count
 from train.provenance import LIBRARIES
 
+MOST_COLUMNS = 5
 MOST = 40  # rows that a page lists; comparison.json has all
 
 
@@ -79,13 +80,21 @@ def configs(contest: Contest) -> Section:
             arm.name: {"best": arm.config.get(name), "tried": _tried(arm.runs, name)}
             for arm in contest.arms
         }
-    names = [arm.name for arm in contest.arms]
-    rows = [[name, *(_cell(data[name][arm]) for arm in names)] for name in unlike]
     reading = (
         "Keys that are not the same in all runs, beside the seeds. The first value is "
         "that of the best setting; behind it, in brackets, is all that was tried."
     )
-    return Section(key, title, reading, data, [Table(["key", *names], rows, "", names)])
+    table = _table(data, [arm.name for arm in contest.arms])
+    return Section(key, title, reading, data, [table])
+
+
+def _table(data: dict[str, dict[str, Any]], names: Sequence[str]) -> Table:
+    """A column an arm, or where those are many a row for each."""
+    if len(names) <= MOST_COLUMNS:
+        rows = [[key, *(_cell(of[name]) for name in names)] for key, of in data.items()]
+        return Table(["key", *names], rows, wide=("key",))
+    rows = [[key, name, _cell(of[name])] for key, of in data.items() for name in names]
+    return Table(["key", "arm", "value"], rows, wide=("key", "arm", "value"))
 
 
 def _tried(runs: Iterable[Run], key: str) -> list[Any]:
