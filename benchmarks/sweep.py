@@ -5,8 +5,8 @@
 DIR holds tinyshakespeare.txt(.gz). 64 points (learning rate x decay x seed) of 150
 steps of the character LM of experiments/shakespeare.py: `launch.py sweep`, and
 `launch.py train` for each. Both write all that they always write. First with an empty
-compile cache, of which every process has one of its own, then with a full one. `--alone`
-trains that many of the points, spread evenly, and counts their time for all.
+compile cache, of which every process has one of its own, then with a full one.
+`--alone` trains that many of the points, spread evenly, and counts them for all.
 """
 
 import argparse
@@ -131,13 +131,7 @@ def write(
             f"beside another one. With a warm cache the sweep traces and loads its "
             f"programs in {facts['compile']:.1f} s.",
             "",
-            *(
-                [
-                    f"{alone} of the {SIZE} processes were run; their time counts for all."
-                ]
-                if alone < SIZE
-                else []
-            ),
+            f"Of the {SIZE} processes {alone} were run, and their time counts for all.",
             "",
             f"* `python benchmarks/sweep.py --data=DIR --alone={alone}`, "
             f"{origin['started']}",

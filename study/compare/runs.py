@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 
 from core.refusal import nearest, shown
 from core.types import Config
-from study.point import ORDER
 from train.folder import Folder
 from train.logs import read_json, read_metrics
 
 MARKS = ("config.json", "provenance.json", "trial.json")  # of a folder with a run
 SWEEP = "sweep.json"
-SEEDS = ("seed", ORDER)
+SEEDS = ("seed", "data.seed")
 
 
 @dataclasses.dataclass(frozen=True)
