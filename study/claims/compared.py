@@ -1,0 +1,331 @@
+"""Criteria of runs that are compared: gaps, sensitivity, steps to a target, margins."""
+
+import math
+import statistics
+from collections.abc import Mapping
+
+from study.budget import rate_sensitivity
+from study.claims.judged import Judged, Line, Part, Plot, above, plain
+from study.claims.runs import Run, Runs, Setting, arm
+from study.profiles import time_to_target
+from study.significance import page
+
+METRIC = "val_loss"
+NATS = "validation loss, nats a character"
+
+
+def gap_of_gaps(
+    runs: Runs,
+    *,
+    of: str,
+    large: str,
+    small: str,
+    along: str,
+    floor: float,
+    initial_loss: float,
+) -> Judged:
+    """Does the least of `along` cost more than its most, and by more with `large`?
+
+    The gap is the loss at the least value less that at the greatest. Where `of` is
+    `large` it is to exceed that of `small` by more than `floor` nats. A run that
+    diverged has the loss of no training.
+    """
+    lines, gaps = [], {}
+    for word in (large, small):
+        settings = runs.with_({of: word}).along(along)
+        capped = {
+            value: setting.by_seed(lambda run: min(run.loss, initial_loss))
+            for value, setting in settings.items()
+        }
+        first, last = capped[min(capped)], capped[max(capped)]
+        gaps[word] = {seed: first[seed] - last[seed] for seed in first}
+        values = [list(losses.values()) for losses in capped.values()]
+        lines.append(Line(f"{of}={word}", list(capped), values))
+    name = {word: f"the gap with {word}" for word in (large, small)}
+    part = above(
+        f"{name[small]} is smaller by more than {floor:g} nats",
+        arm(name[large], gaps[large]),
+        arm(name[small], gaps[small]),
+        floor,
+        metric="nats",
+    )
+    told = [
+        plain(
+            name[word],
+            True,
+            f"{name[word]} is {statistics.fmean(gaps[word].values()):.3f} nats",
+            told=True,
+        )
+        for word in (large, small)
+    ]
+    return Judged([part, *told], Plot(along, NATS, lines))
+
+
+def sensitivity(
+    runs: Runs,
+    *,
+    of: str,
+    baseline: str,
+    candidate: str,
+    along: str,
+    ratio: float,
+    score: str,
+    at: float,
+    score_ratio: float,
+    initial_loss: float,
+) -> Judged:
+    """Do wrong learning rates cost `ratio` times less, and is a score that much less?
+
+    The cost is the mean over the rates of min(loss, initial loss), less the best. Of
+    the score named `score...` counts the greatest that a run at the rate `at` logged.
+    Ratios are compared by their logarithms.
+    """
+    arms, tops, lines = {}, {}, []
+    for word in (baseline, candidate):
+        part = runs.with_({of: word})
+        settings = part.along(along)
+        costs = {
+            seed: rate_sensitivity(
+                [setting.losses[seed] for setting in settings.values()], initial_loss
+            )
+            for seed in part.best.runs
+        }
+        logs = {seed: math.log(cost) for seed, cost in costs.items()}
+        arms[word] = arm(f"{of}={word}", logs, part.edges)
+        greatest = settings[at].by_seed(lambda run: max(run.values(score)))
+        tops[word] = {seed: math.log(value) for seed, value in greatest.items()}
+        capped = [
+            [min(run.loss, initial_loss) for run in setting.runs.values()]
+            for setting in settings.values()
+        ]
+        lines.append(Line(f"{of}={word}", list(settings), capped))
+    costs = _times(
+        f"wrong rates cost {ratio:g} times less",
+        arms[baseline],
+        arms[candidate],
+        ratio,
+    )
+    scores = _times(
+        f"{score} at {along}={at:g} is {score_ratio:g} times less",
+        arm(arms[baseline].name, tops[baseline]),
+        arm(arms[candidate].name, tops[candidate]),
+        score_ratio,
+    )
+    plot = Plot(along, NATS, lines, x_scale="log", level=initial_loss)
+    return Judged([costs, scores], plot)
+
+
+def _times(asked: str, baseline, candidate, ratio: float) -> Part:
+    """Is a number that the arms have by its logarithm `ratio` times less?"""
+    part = above(asked, baseline, candidate, math.log(ratio), metric="its logarithm")
+    middle, low, high = map(math.exp, part.effect[:3])
+    said = f"{asked}: {middle:.3g} times [{low:.3g}, {high:.3g}]; {part.sentence}"
+    effect = part.effect._replace(mean=middle, low=low, high=high)
+    return Part(asked, part.kind, said, effect, part.p, part.num_seeds)
+
+
+def steps_to_target(
+    runs: Runs,
+    *,
+    of: str,
+    baseline: str,
+    candidates: tuple[str, ...],
+    share: float,
+    beside: tuple[str, ...],
+) -> Judged:
+    """Is each candidate in `share` of the baseline's steps where the baseline ends?
+
+    In pairs of seeds, each method at its best setting, by the first score on validation
+    that is as good. Never there is inf. Baselines `beside` are compared with as well,
+    and told.
+    """
+    methods = {
+        word: runs.with_({of: word}) for word in (baseline, *beside, *candidates)
+    }
+    parts = []
+    for number, base in enumerate((baseline, *beside)):
+        for word in candidates:
+            part = _steps(methods[base], methods[word], base, word, share)
+            told = number > 0
+            parts.append(
+                Part(
+                    part.asked,
+                    part.kind,
+                    part.sentence,
+                    part.effect,
+                    part.p,
+                    part.num_seeds,
+                    told,
+                )
+            )
+    lines = [_curve(word, method.best) for word, method in methods.items()]
+    level = methods[baseline].best.mean
+    return Judged(parts, Plot("step", NATS, lines, level=level))
+
+
+def _steps(theirs: Runs, ours: Runs, base: str, word: str, share: float) -> Part:
+    """One candidate against one baseline."""
+    targets = theirs.best.losses
+
+    def log_steps(method: Runs) -> dict[int, float]:
+        return {
+            seed: math.log(_steps_to(run, targets[seed]))
+            for seed, run in method.best.runs.items()
+        }
+
+    asked = f"{word} needs {share:g} of the steps of {base}"
+    arms = arm(base, log_steps(theirs), theirs.edges), arm(
+        word, log_steps(ours), ours.edges
+    )
+    part = above(asked, *arms, -math.log(share), metric="the logarithm of its steps")
+    gain = part.effect
+    middle, low, high = (
+        math.exp(-value) for value in (gain.mean, gain.high, gain.low)
+    )
+    said = f"{word} needs {middle:.3f} [{low:.3f}, {high:.3f}] of the steps of {base}"
+    rates = f"best at {_stated(ours.best)}, {base} at {_stated(theirs.best)}"
+    sentence = f"{said}, p={part.p:.2g}; {rates}"
+    if part.kind == "INVALID":
+        sentence = f"{part.sentence}; {said}"
+    effect = gain._replace(mean=middle, low=low, high=high)
+    return Part(asked, part.kind, sentence, effect, part.p, part.num_seeds)
+
+
+def _steps_to(run: Run, target: float) -> float:
+    curve = run.curve
+    return time_to_target(list(curve), list(curve.values()), target)
+
+
+def _curve(name: str, setting: Setting) -> Line:
+    """The validation loss over the steps, of all seeds."""
+    steps = sorted(setting.first.curve)
+    values = [
+        [run.curve.get(step, math.inf) for run in setting.runs.values()]
+        for step in steps
+    ]
+    return Line(name, steps, values)
+
+
+def _stated(setting: Setting) -> str:
+    """The numbers of a setting."""
+    numbers: Mapping[str, object] = setting.first.point.overrides
+    return ", ".join(
+        f"{key.rpartition('.')[2]}={value:g}"
+        for key, value in numbers.items()
+        if isinstance(value, float)
+    )
+
+
+def no_worse(
+    runs: Runs,
+    *,
+    of: str,
+    baseline: str,
+    candidates: tuple[str, ...],
+    margins: tuple[float, ...],
+) -> Judged:
+    """Is each candidate, at its best, behind the baseline by less than its margin?"""
+    methods = {word: runs.with_({of: word}) for word in (baseline, *candidates)}
+    arms = {word: arm(word, m.best.losses, m.edges) for word, m in methods.items()}
+    parts = []
+    for word, margin in zip(candidates, margins, strict=True):
+        part = above(
+            f"{word} is behind {baseline} by less than {margin:g} nats",
+            arms[baseline],
+            arms[word],
+            -margin,
+            metric=METRIC,
+        )
+        parts.append(part)
+    lines = [
+        Line(
+            word,
+            [s.first.point.overrides["optim.schedule.peak"] for s in method.settings],
+            [list(s.losses.values()) for s in method.settings],
+        )
+        for word, method in methods.items()
+    ]
+    plot = Plot("optim.schedule.peak", NATS, lines, x_scale="log")
+    return Judged(parts, plot)
+
+
+def regularized(
+    runs: Runs,
+    *,
+    of: str,
+    strengths: str,
+    along: str,
+    other: str,
+    floor: float,
+    alpha: float,
+) -> Judged:
+    """Does the gap fall along `along`, is its best inside, does the other cure help?
+
+    The gap is the last loss on validation less the mean training loss of the last fifth
+    of the lines. It is to fall from value to value in the mean, and by Page's test at
+    `alpha`. The `other` cure is to gain more than `floor` nats over the least value.
+    """
+    settings = runs.with_({of: strengths}).along(along)
+    gaps = {value: setting.by_seed(_gap) for value, setting in settings.items()}
+    values = list(settings)
+    seeds = list(gaps[values[0]])
+    # Page's test is of a rise, so the columns stand from the most to the least.
+    table = [[gaps[value][seed] for value in reversed(values)] for seed in seeds]
+    p = page(_array(table))
+    means = [statistics.fmean(gaps[value].values()) for value in values]
+    falls = all(after < before for before, after in zip(means, means[1:]))
+    told = ", ".join(f"{m:.3f}" for m in means)
+    trend = plain(
+        f"the gap falls with {along}",
+        falls and p < alpha,
+        f"the gap is {told} at {along} {', '.join(f'{v:g}' for v in values)}; Page's "
+        f"p={p:.2g}",
+        p=p,
+        num_seeds=len(seeds),
+    )
+    best = min(values, key=lambda value: settings[value].mean)
+    inside = _inside(along, best, values)
+    helped = runs.with_({of: other}).best
+    gain = above(
+        f"{other} gains more than {floor:g} nats",
+        arm(f"{along}={values[0]:g}", settings[values[0]].losses),
+        arm(other, helped.losses),
+        floor,
+        metric=METRIC,
+    )
+    lines = [
+        Line("validation", values, [list(s.losses.values()) for s in settings.values()]),
+        Line(
+            "training",
+            values,
+            [list(s.by_seed(_training).values()) for s in settings.values()],
+        ),
+        Line(f"validation, {other}", [values[0]], [list(helped.losses.values())]),
+    ]
+    return Judged([gain, trend, inside], Plot(along, NATS, lines))
+
+
+def _inside(along: str, best: float, values: list[float]) -> Part:
+    asked = f"the best {along} is neither the least nor the most"
+    said = f"the best {along} of {', '.join(f'{v:g}' for v in values)} is {best:g}"
+    if best == values[-1]:
+        return Part(asked, "INVALID", f"{said}, the highest that was tried")
+    return plain(asked, best != values[0], said)
+
+
+def _training(run: Run) -> float:
+    """The mean loss of the last fifth of the lines."""
+    losses = [line["loss"] for line in run.lines if "loss" in line]
+    if not losses or not math.isfinite(run.loss):
+        return math.inf
+    return statistics.fmean(losses[-max(1, len(losses) // 5) :])
+
+
+def _gap(run: Run) -> float:
+    return run.loss - _training(run) if math.isfinite(run.loss) else math.inf
+
+
+def _array(rows: list[list[float]]):
+    import numpy as np
+
+    return np.array(rows)
