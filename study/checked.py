@@ -10,11 +10,9 @@ from core.refusal import short, shown
 from core.registry import Range, check_value
 from core.settings import Blocks
 from core.types import Config, Number
-from study.point import ORDER, text_of
+from study.point import text_of
 from study.space import Axis, Branch, Options, Space, Span, Values, join, steps
 from study.stated import branch, refuse_unknown
-
-WAYS = ("own", "shared")  # of several seeds to their batches
 
 Leaf = tuple[dict[str, Any], list[Axis]]
 
@@ -29,7 +27,7 @@ def read(stated: Any, config: Config, blocks: Blocks) -> Space:
         raise ValueError(
             f"sweep() returned {shown(stated)}; it must be dict(axes={{...}}, seeds=1)."
         )
-    refuse_unknown("sweep()", stated, ("axes", "seeds", "batches"))
+    refuse_unknown("sweep()", stated, ("axes", "seeds"))
     if not isinstance(stated.get("axes"), Mapping) or not stated["axes"]:
         raise ValueError(
             f"sweep(): axes={shown(stated.get('axes'))} must be a dict from key to "
@@ -40,13 +38,8 @@ def read(stated: Any, config: Config, blocks: Blocks) -> Space:
     for fixed, axes in _covering(root):
         found.look(fixed, axes, full, blocks)
     root = _typed(root, found.kinds)
-    way = stated.get("batches", "")
-    if way and way not in WAYS:
-        raise ValueError(f"sweep(): batches={shown(way)} must be one of {list(WAYS)}.")
-    if way:
-        _entry(full, ORDER, full["seed"], blocks)
     seeds = _seeds(stated.get("seeds", 1), full["seed"])
-    return Space(root, seeds, found.ranges, way == "own")
+    return Space(root, seeds, found.ranges)
 
 
 def _seeds(stated: Any, first: int) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 from core.numbers import join
 from core.settings import dump
 from core.types import Config
-from study.point import ORDER
 from train.program import values_of
 
 
@@ -24,7 +23,7 @@ def grouped(configs: Sequence[Config]) -> list[Group]:
     """The groups of resolved configs, in the order of their first trials."""
     inputs = [frozenset(values_of(config)) for config in configs]
     anywhere = dict.fromkeys(frozenset().union(*inputs), "an input")
-    anywhere |= {"seed": "an input", ORDER: "an input"}
+    anywhere["seed"] = "an input"
     members: dict[str, list[int]] = {}
     for number, config in enumerate(configs):
         form = dump(join(config, anywhere))

@@ -10,7 +10,6 @@ from core.types import Config
 
 DIGITS = 10  # of the id: among 10,000 points two share one with a chance of 5e-5
 LENGTH = 80  # characters of a name, the folder of a run
-ORDER = "data.seed"  # the key that decides the batches, as `seed` does all the rest
 
 
 class Point(NamedTuple):
@@ -48,11 +47,10 @@ class Point(NamedTuple):
     def setting(self) -> str:
         """The id of the values alone: what runs of several seeds have in common.
 
-        >>> Point({"a": 1.0}, 0).setting == Point({"a": 1.0, "data.seed": 4}, 4).setting
+        >>> Point({"a": 1.0}, 0).setting == Point({"a": 1.0}, 4).setting
         True
         """
-        values = {k: v for k, v in self.overrides.items() if k != ORDER}
-        return Point(values, 0).id
+        return Point(self.overrides, 0).id
 
 
 def texts(point: Point) -> dict[str, str]:

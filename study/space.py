@@ -18,7 +18,7 @@ has a `choice`. `log` and `linear` are ranges, both ends included; `points` of t
 make a grid. What stands under a word of a choice is there with that word alone.
 `blocks={label: {...}}` chooses among blocks of keys, under a name of one's own. A plain
 value is set in every point. Seeds count from the config's; every point is run with
-all of them. `batches="shared"` gives all seeds the same batches, `"own"` each its own.
+all of them. The batches of a run are those of its seed, whatever else is changed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +28,7 @@ import numpy as np
 
 from core.refusal import short, shown
 from core.registry import Range
-from study.point import ORDER, Point
+from study.point import Point
 
 
 class Values(NamedTuple):
@@ -74,14 +74,12 @@ class Branch(NamedTuple):
 class Space(NamedTuple):
     """What is searched, and the seeds of every point.
 
-    `ranges` say by key how far a value may go at all. `own_batches` is whether the
-    batches of a seed are its own by the key `data.seed`.
+    `ranges` say by key how far a value may go at all.
     """
 
     root: Branch
     seeds: tuple[int, ...]
     ranges: dict[str, Range]
-    own_batches: bool = False
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -102,10 +100,7 @@ class Space(NamedTuple):
 
     def seeded(self, overrides: Mapping[str, Any]) -> list[Point]:
         """The points of all seeds with these values."""
-        return [
-            Point({**overrides, **({ORDER: seed} if self.own_batches else {})}, seed)
-            for seed in self.seeds
-        ]
+        return [Point(dict(overrides), seed) for seed in self.seeds]
 
 
 def steps(span: Span) -> tuple[float, ...] | tuple[int, ...]:

@@ -12,7 +12,7 @@ from study.checked import read
 from study.point import Point, configure, text_of, texts
 from study.search.grid import grid
 from study.space import Options, Span, Values, steps
-from tests.sweeping import BLOCKS, CONFIG, SEEDED
+from tests.sweeping import BLOCKS, CONFIG
 from train.schema import SCHEMA
 
 
@@ -100,17 +100,6 @@ def test_seeds_count_from_the_configs_or_are_listed():
     assert space_of({"decay": [0.1]}).seeds == (0,)
 
 
-def test_batches_are_shared_among_seeds_or_each_has_its_own():
-    axes = {"decay": [0.1]}
-    own = grid(space_of(axes, SEEDED, seeds=2, batches="own"))
-    shared = grid(space_of(axes, SEEDED, seeds=2, batches="shared"))
-    configs = [[configure(CONFIG, p, SEEDED) for p in ps] for ps in (own, shared)]
-    assert [[c["data"]["seed"] for c in cs] for cs in configs] == [[0, 1], [0, 0]]
-    assert [[c["seed"] for c in cs] for cs in configs] == [[0, 1], [0, 1]]
-    assert len({point.setting for point in own}) == 1
-    assert len({point.id for point in own + shared}) == 4
-
-
 WRONG = {
     "peek='0.1' is not known. Did you mean 'peak'?": {"peek": [0.1]},
     "rule.b3='0.9' is not known. Did you mean 'rule.b": {"rule.b3": [0.9]},
@@ -188,8 +177,6 @@ def test_what_no_config_can_be_is_one_line_that_says_so(line, axes):
         ("seeds=[0, 0.5] must be a count", {"seeds": [0, 0.5]}),
         ("seeds=[1, 1] has 1 twice", {"seeds": [1, 1]}),
         ("seeds=-1 must lie in [0, 4294967296)", {"seeds": [-1]}),
-        ("batches='mine' must be one of ['own', 'shared']", {"batches": "mine"}),
-        ("data.seed='0' is not known", {"batches": "shared"}),
     ],
 )
 def test_words_beside_the_axes_are_checked(line, words):

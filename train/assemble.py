@@ -16,7 +16,6 @@ from data.prepare import validate as validate_data
 from optim.sizes import sizes_of
 from tasks.fit import check_fit
 from train import mesh as meshes
-from train.flops import peak_flops
 from train.loop import total
 from train.phases import check_phases_end, check_phases_share, phases_of
 from train.program import Program, program_of
@@ -44,8 +43,10 @@ class Inputs(NamedTuple):
     values: dict[str, jax.Array]
 
 
-def check(config: Config) -> None:
+def check(config: Config, *, shares: int = 0) -> None:
     """What needs neither data nor a compiler.
+
+    A batch is shared by so many devices, 0 all.
 
     Raises:
       ValueError: task, batches or schedule do not fit.
@@ -55,7 +56,7 @@ def check(config: Config) -> None:
         sizes_of(config["optim"]["rule"])
     if config["num_steps"]:
         _check_length(config, config["num_steps"])
-    num_devices = len(meshes.devices())
+    num_devices = shares or len(meshes.devices())
     shares = config["pieces"] * num_devices
     if config["batch_size"] % shares:
         raise ValueError(
@@ -81,7 +82,19 @@ def assemble(config: Config, tokenizer: bytes | None = None) -> Parts:
     Raises:
       ValueError, OSError: what the user can mend.
     """
-    prepared = prepare(config, tokenizer_model=tokenizer)
+    return put_together(
+        config, prepare(config, tokenizer_model=tokenizer), meshes.make_mesh()
+    )
+
+
+def put_together(
+    config: Config, prepared: Prepared, mesh: Mesh, on: Collection[str] = ()
+) -> Parts:
+    """The parts of a run on prepared data; `on` as in `program_of`.
+
+    Raises:
+      ValueError: what the user can mend.
+    """
     if "validation" not in prepared.rows:
         raise ValueError("data.validation='' leaves a run without a validation split.")
     batches = Batches(
@@ -93,9 +106,13 @@ def assemble(config: Config, tokenizer: bytes | None = None) -> Parts:
     )
     num_steps = _length(config, batches)
     _check_length(config, num_steps)
-    mesh = meshes.make_mesh()
-    vocab = prepared.tokenizer.vocab
-    program, values = program_of(config, num_steps=num_steps, vocab=vocab, mesh=mesh)
+    program, values = program_of(
+        config,
+        num_steps=num_steps,
+        vocab=prepared.tokenizer.vocab,
+        mesh=mesh,
+        on=on,
+    )
     _check_best(config, program.score_names(values, batches.batch(0)))
     return Parts(config, prepared, batches, mesh, program, values, num_steps)
 
@@ -136,14 +153,11 @@ def placed_batches(parts: Parts, first: int) -> Iterator[dict[str, jax.Array]]:
     return (batch_at(parts, number) for number in range(first, parts.num_steps))
 
 
-def mfu(parts: Parts, tokens: int, seconds: float) -> float | None:
-    """The share of the devices' peak that useful tokens took; None without a peak.
+def flops_of(parts: Parts, tokens: int) -> float:
+    """The operations of training on useful tokens.
 
     A training step is three forward passes; padding counts for nothing.
     """
-    peak = peak_flops(parts.config["model"]["dtype"])
-    if peak is None:
-        return None
     params = parts.program.shape(parts.values, jax.random.key(0)).params
     task, flops, slots = parts.program.task(parts.values), 0, 0
     for begin, end in parts.batches.spans(parts.num_steps):
@@ -151,7 +165,7 @@ def mfu(parts: Parts, tokens: int, seconds: float) -> float | None:
         part = end - begin
         flops += part * task.forward_flops(params, batch)
         slots += part * sum(x.size for name, x in batch.items() if "segment" in name)
-    return 3 * flops / slots * tokens / seconds / peak
+    return 3 * flops / slots * tokens
 
 
 def _length(config: Config, batches: Batches) -> int:

@@ -11,9 +11,13 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 import optim
+from core.overrides import resolve
 from optim import walk
+from train.assemble import Parts
 from train.checkpoints import Checkpoints, load_params
 from train.folder import Folder
+from train.program import program_of
+from train.schema import SCHEMA
 from train.step import TrainState, eval_params
 
 AVERAGE = re.compile("average:([1-9][0-9]{0,3})", re.ASCII)
@@ -46,6 +50,18 @@ def load(folder: Folder, checkpoint: str | int, shape: TrainState, best: str) ->
         return load_params(folder.path, checkpoint, shape.params, best)
     with _opened(folder, best) as checkpoints:
         return evaluated(checkpoints.restore(shape, checkpoint)[1])
+
+
+def params_of(folder: Folder, parts: Parts, ours: PyTree) -> PyTree:
+    """What is evaluated of another run at its best, to be the first parameters here.
+
+    Its own config says what its optimizer keeps; its parameters must fit into `ours`.
+    """
+    config, _ = resolve(folder.read_config(), {}, SCHEMA)
+    vocab = parts.prepared.tokenizer.vocab
+    program, values = program_of(config, num_steps=1, vocab=vocab, mesh=parts.mesh)
+    theirs = program.shape(values, jax.random.key(0)).replace(params=ours)
+    return load(folder, "best", theirs, config["checkpoint"]["best"])
 
 
 def mean_of(trees: Iterable[PyTree]) -> PyTree:

@@ -3,7 +3,7 @@
 And when a run has had enough.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from core.exits import PREEMPTED, Stop
@@ -78,6 +78,10 @@ class Keeper:
 
     def __call__(self, step: int, state: TrainState, scores: dict[str, Mean]) -> None:
         del scores
+        self.keep(step, lambda: state)
+
+    def keep(self, step: int, state: Callable[[], TrainState]) -> None:
+        """After every step; asks for the state where it is to be saved."""
         asked = self._preemption.asked(step)
         last = step == self._num_steps
         known = self._report.validated if self._report.validated_step == step else {}
@@ -85,7 +89,7 @@ class Keeper:
         enough = self._best.enough
         if self._checkpoints.due(step) or is_best or asked or last or enough:
             self._metrics.sync()
-            self._checkpoints.save(step, state, known, self._facts)
+            self._checkpoints.save(step, state(), known, self._facts)
         if enough and not last:
             raise Enough(self._best.verdict)
         if asked and not last:

@@ -48,17 +48,20 @@ def fit(
     step: Callable[[TrainState, PyTree], tuple[TrainState, Scores]],
     batches: Iterator[PyTree],
     *,
-    num_steps: int,
+    numbers: Iterable[int],
     hooks: Sequence[Hook] = (),
 ) -> TrainState:
-    """Steps until `state.step == num_steps`; a restored state goes on where it was.
+    """Calls `step` on each batch, and after it the hooks, which are told its number.
+
+    `numbers` are those of a run's steps from the next on; of a program of several steps
+    a call, those of the last ones.
 
     Implicit transfers are errors here: a metric printed by accident would stall every
     step. Hooks that fetch say so, with `jax.device_get`.
     """
-    first, pace = int(state.step), Pace()
+    pace = Pace()
     with jax.transfer_guard("disallow"):
-        for number in range(first + 1, num_steps + 1):
+        for number in numbers:
             state, scores = step(state, next(batches))
             pace(scores)
             for hook in hooks:

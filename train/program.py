@@ -94,7 +94,7 @@ class Program:
         """The state before the first step from `params`, which are given for good."""
         out = meshes.shardings(self.mesh, self.shape(values, jax.random.key(0)))
         args = (values, params)
-        start = self.compiled("start", self._start_at, args, out, donate_argnums=1)
+        start = self.compiled("start", self.start_fn, args, out, donate_argnums=1)
         return start(*args)
 
     def shape(self, values: Values, key: PRNGKeyArray) -> TrainState:
@@ -135,12 +135,17 @@ class Program:
         over plain attention, which has derivatives of any order.
         """
 
+        args, out = (state.step, state.params, *inputs), meshes.everywhere(self.mesh)
+        return self.compiled(name, self.measure_fn(function), args, out)(*args)
+
+    def measure_fn(self, function: Callable) -> Callable[..., dict[str, Mean]]:
+        """What `measure` traces: of step, parameters, batch, key and values."""
+
         def of_task(step, params, batch, key, values):
             task = self.task(values, implementation="plain")
             return function(task, params, batch, jax.random.fold_in(key, step - 1))
 
-        args = (state.step, state.params, *inputs)
-        return self.compiled(name, of_task, args, meshes.everywhere(self.mesh))(*args)
+        return of_task
 
     def score_names(self, values: Values, batch: Batch) -> list[str]:
         """Of the task's scores, without computing them."""
@@ -239,7 +244,8 @@ class Program:
         """The state before the first step, to be traced."""
         return steps.start(self.task(values), self._tx(values)[0], key, self._measures)
 
-    def _start_at(self, values, params):
+    def start_fn(self, values: Values, params: PyTree) -> TrainState:
+        """The state before the first step from `params`, to be traced."""
         return steps.start_at(params, self._tx(values)[0], self._measures)
 
     def step_fn(

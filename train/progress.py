@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 SHOWN: dict[str, Callable[[float], str]] = {
     "loss": lambda x: f"loss {x:.3f}",
     "val_loss": lambda x: f"val_loss {x:.3f}",
+    "best_val_loss": lambda x: f"best val_loss {x:.3f}",
     "rate": lambda x: f"rate {x:.1e}",
     "tokens_per_second": lambda x: f"{x:,.0f} tokens/s",
     "skipped": lambda x: f"{x:.0f} skipped" if x else "",

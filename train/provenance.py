@@ -1,6 +1,7 @@
 """Where a run came from: code, versions, devices, command. Secrets are left out."""
 
 import datetime
+import functools
 import importlib.metadata
 import itertools
 import os
@@ -98,6 +99,7 @@ def _names_a_secret(name: str) -> bool:
     return not SECRET_WORDS.isdisjoint([*words, *pairs])
 
 
+@functools.cache
 def _version(library: str) -> str | None:
     try:
         return importlib.metadata.version(library)
@@ -105,6 +107,7 @@ def _version(library: str) -> str | None:
         return None
 
 
+@functools.cache  # the code that runs is that of the process's start
 def _code(root: pathlib.Path) -> dict[str, Any]:
     """Commit of the checkout that this file is part of; None of it elsewhere."""
 

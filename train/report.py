@@ -1,6 +1,7 @@
 """What a run tells while it goes on: scores, validation, pace, trouble."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import jax
 
@@ -9,8 +10,21 @@ from train.clock import Clock
 from train.guard import Guard
 from train.logs import Metrics
 from train.measure import NOTHING, Beside
-from train.progress import Progress, clock_time
+from train.progress import clock_time
 from train.step import Scores, TrainState
+
+
+class Watched(Protocol):
+    """What a report needs of a `Progress`."""
+
+    def at(self, step: int) -> None:
+        """The run has come to a step."""
+
+    def show(self, step: int, values: Mapping[str, float]) -> None:
+        """What was logged of a step."""
+
+    def say(self, line: str) -> None:
+        """A line of its own."""
 
 
 class Report:
@@ -22,7 +36,7 @@ class Report:
     def __init__(
         self,
         metrics: Metrics,
-        progress: Progress,
+        progress: Watched,
         clock: Clock,
         judge: Guard,
         *,
@@ -49,7 +63,7 @@ class Report:
         return (
             step % self._log_every == 0
             or step == self._num_steps
-            or self._validates(step)
+            or self.validates(step)
             or self._beside.due(step)
         )
 
@@ -75,7 +89,7 @@ class Report:
             values["tokens_per_second"] = new / (seconds - then)
         with self._clock.stopped():
             values |= _numbers(self._beside.call(step, state))
-        if self._validates(step):
+        if self.validates(step):
             with self._clock.stopped():
                 validated = _numbers(self._validate(state))
             self.validated = {f"val_{k}": v for k, v in validated.items()}
@@ -88,7 +102,8 @@ class Report:
         if trouble is not None:
             raise Stop(NUMERICS, trouble)
 
-    def _validates(self, step: int) -> bool:
+    def validates(self, step: int) -> bool:
+        """Whether validation follows this step."""
         every = self._evaluate_every
         return step == self._num_steps or (every > 0 and step % every == 0)
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import jax
 from absl import logging
-from jaxtyping import PyTree
 
-from core.overrides import resolve
+from core.exits import NUMERICS, Stop
 from core.registry import build
 from core.types import Config
 from train import curves, fingerprint, measure
@@ -18,25 +17,23 @@ from train.assemble import (
     batch_at,
     check,
     inputs_of,
-    mfu,
     placed_batches,
     validate,
 )
 from train.checkpoints import CHECKPOINT, Checkpoints
 from train.clock import Clock
-from train.evaluated import evaluated, load
+from train.evaluated import evaluated, params_of
 from train.folder import Folder, locked
 from train.guard import GUARD
 from train.keeper import Best, Enough, Keeper
 from train.logs import Metrics, read_metrics, write_json
 from train.loop import Hook, ahead, always, fit
 from train.preemption import Preemption
-from train.program import program_of
 from train.progress import Progress
 from train.range_test import draw, is_range_test, until_numerics
 from train.report import Report
-from train.schema import SCHEMA
 from train.step import Scores, TrainState
+from train.summary import summed_up
 from train.trace import trace_hook
 from train.xla_cache import use_compilation_cache
 
@@ -116,9 +113,14 @@ def _go(
 
         batches = ahead(placed_batches(parts, first), 2)
         try:
-            fit(state, step, batches, num_steps=parts.num_steps, hooks=hooks)
+            numbers = range(first + 1, parts.num_steps + 1)
+            fit(state, step, batches, numbers=numbers, hooks=hooks)
         except Enough as enough:
             progress.say(f"Ended early: {enough}")
+        except Stop as stop:
+            if stop.code == NUMERICS:
+                _finish(parts, folder, checkpoints, metrics.last_step, str(stop))
+            raise
         progress.say(f"Trained. Curves: {folder.path / 'curves.png'}")
     return _finish(parts, folder, checkpoints, metrics.last_step)
 
@@ -207,51 +209,30 @@ def _first_state(parts: Parts, inputs: Inputs, checkpoints: Checkpoints) -> Trai
     if checkpoints.started:
         return checkpoints.restore(shape)[1]
     if other:
-        params = _params_of(Folder(other), parts, shape.params)
+        params = params_of(Folder(other), parts, shape.params)
         return program.start_at(inputs.values, params)  # the optimizer may keep them
     return program.init(inputs.values, inputs.key)
 
 
-def _params_of(folder: Folder, parts: Parts, ours: PyTree) -> PyTree:
-    """What is evaluated of another run at its best, to be the first parameters here.
-
-    Its own config says what its optimizer keeps; its parameters must fit into `ours`.
-    """
-    config, _ = resolve(folder.read_config(), {}, SCHEMA)
-    vocab = parts.prepared.tokenizer.vocab
-    program, values = program_of(config, num_steps=1, vocab=vocab, mesh=parts.mesh)
-    theirs = program.shape(values, jax.random.key(0)).replace(params=ours)
-    return load(folder, "best", theirs, config["checkpoint"]["best"])
-
-
 def _finish(
-    parts: Parts, folder: Folder, checkpoints: Checkpoints, steps: int
+    parts: Parts,
+    folder: Folder,
+    checkpoints: Checkpoints,
+    steps: int,
+    diverged: str = "",
 ) -> dict[str, Any]:
     """Waits for the last checkpoint, draws the curves, writes the summary.
 
     A summary of so many steps is there if the run was finished before: it stays.
     """
     checkpoints.close()
-    summary, program = folder.read_summary(), parts.program
+    summary = folder.read_summary()
     if summary.get("steps") == steps:
         return summary
     curves.draw(folder.path)
     lines = [line for line in read_metrics(folder.path) if line["step"] <= steps]
-    last = lines[-1]
-    seconds, tokens = last["seconds"], last["tokens"]
-    summary |= {
-        "steps": steps,
-        "stopped_early": steps < parts.num_steps,
-        "tokens": tokens,
-        "seconds": seconds,
-        "compile_seconds": program.compile_seconds,
-        "tokens_per_second": tokens / seconds,
-        "mfu": mfu(parts, tokens, seconds),
-        "loss": last["loss"],
-        "val_loss": next((x["val_loss"] for x in lines[::-1] if "val_loss" in x), None),
-        "best_step": checkpoints.best_step,
-        "parameters": program.num_parameters(parts.values),
-    }
+    seconds = parts.program.compile_seconds
+    summary |= summed_up(parts, lines, checkpoints, seconds, diverged)
     if is_range_test(parts.config):
         summary |= draw(folder.path)
     write_json(folder.summary, summary)

@@ -2,7 +2,9 @@
 
 Trials differ in numbers and seeds; the axis is split over all devices. On a device the
 trials are taken in turn on a CPU, each for several steps while it lies in the cache,
-and all at once on an accelerator, which they fill together. Letters: T trials, K steps.
+and all at once on an accelerator, which they fill together. There may be less trials
+than places: those in front count, on each device. Letters: T places, K steps of a call,
+S streams of batches, of which each trial reads one, D devices.
 """
 
 import functools
@@ -10,15 +12,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from core.mean import Mean
 from core.task import Batch
 from train import mesh as meshes
 from train.program import Program
-from train.step import TrainState
+from train.step import TrainState, eval_params
 
 TRIAL = "trial"
 
@@ -32,64 +35,159 @@ def trial_mesh() -> Mesh:
     return jax.make_mesh((len(found),), (TRIAL,), axis_types=auto, devices=found)
 
 
-class Trials:
-    """The functions of a program, each over as many trials as its mesh splits.
+def in_turn() -> bool:
+    """Whether a device takes its trials one after the other."""
+    return jax.default_backend() == "cpu"
 
-    The program is one over `trial_mesh()`: it knows no other axis.
+
+class Trials:
+    """The functions of a program, each over the trials in front.
+
+    The program is one over `trial_mesh()`: it knows no other axis. Of every call
+    `count_D` says how many of each device's places hold a trial; what comes back for
+    the others means nothing.
     """
 
     def __init__(self, program: Program):
         self.program = program
         self._each = NamedSharding(program.mesh, PartitionSpec(TRIAL))
+        self._all = NamedSharding(program.mesh, PartitionSpec())
 
     def place(self, trees: Sequence[PyTree]) -> Stacked:
-        """Trees of the same shapes, one a trial, as one on the devices."""
+        """Trees of the same shapes, one a place, as one on the devices."""
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
         return jax.device_put(stacked, self._each)
+
+    def share(self, tree: PyTree) -> PyTree:
+        """What all trials read, on every device."""
+        return jax.device_put(tree, self._all)
+
+    def shape(
+        self, size: tuple[int, ...], dtype: Any, common: bool = False
+    ) -> jax.ShapeDtypeStruct:
+        """Of an array with the axis of trials, or of one that is `common` to all."""
+        where = self._all if common else self._each
+        return jax.ShapeDtypeStruct(size, dtype, sharding=where)
 
     def keys(self, seeds: Sequence[int]) -> PRNGKeyArray:
         """The key of each trial's run."""
         keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
         return jax.device_put(keys, self._each)
 
-    def init(self, values_T: Stacked, key_T: PRNGKeyArray) -> TrainState:
+    def init(
+        self, count_D: Int[Array, "D"], values_T: Stacked, key_T: PRNGKeyArray
+    ) -> TrainState:
         """The states before the first step."""
-        return self._mapped("init", self.program.init_fn, (values_T, key_T))
+        return self._mapped("init", self.program.init_fn, (count_D, values_T, key_T))
 
-    def steps(
-        self,
-        state_T: Stacked,
-        batch_K: Batch,
-        key_T: PRNGKeyArray,
-        values_T: Stacked,
-        *,
-        shared: bool,
-    ) -> tuple[TrainState, dict[str, Mean]]:
-        """The states K steps on, and the scores of the last; `state_T` is given away.
+    def start_at(
+        self, count_D: Int[Array, "D"], values_T: Stacked, params: PyTree
+    ) -> TrainState:
+        """The states before the first step, all from the same parameters."""
+        args = (count_D, values_T, params)
+        return self._mapped("start", self.program.start_fn, args, common=(1,))
 
-        `batch_K` are K batches, or of each trial K where they are not `shared`.
+    def steps(self, state_T: Stacked, *args: Any) -> tuple[TrainState, dict[str, Mean]]:
+        """The states up to K steps on, and the scores of the last one.
+
+        `args` are `count_D, batch_SK, stream_T, num_steps, key_T, values_T`. `state_T`
+        is given away.
         """
+        count_D, *rest = args
+        return self._steps((count_D, state_T, *rest))(count_D, state_T, *rest)
 
-        def several(state, batch_K, key, values):
-            def one(state, batch):
-                return self.program.step_fn(state, batch, key, values)
-
-            state, scores_K = jax.lax.scan(one, state, batch_K)
-            return state, jax.tree.map(lambda score_K: score_K[-1], scores_K)
-
-        args = (state_T, batch_K, key_T, values_T)
-        return self._mapped(
-            "steps", several, args, common=(1,) if shared else (), donate_argnums=0
-        )
+    def memory_bytes(self, *args: Any) -> int:
+        """What `steps` of the arguments (or their shapes) holds at once on a device."""
+        count_D, *rest = args[1:]
+        sizes = self._steps((count_D, args[0], *rest)).memory_analysis()
+        held = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+        return held + sizes.temp_size_in_bytes - sizes.alias_size_in_bytes
 
     def score(
-        self, params_T: Stacked, batch: Batch, key_T: PRNGKeyArray, values_T: Stacked
+        self,
+        count_D: Int[Array, "D"],
+        state_T: Stacked,
+        batch: Batch,
+        key_T: PRNGKeyArray,
+        values_T: Stacked,
     ) -> dict[str, Mean]:
-        """The scores of every trial on one batch, without dropout and its like."""
-        args = (params_T, batch, key_T, values_T)
-        return self._mapped("score", self.program.score_fn, args, common=(1,))
+        """The scores on one batch of what is evaluated of every trial."""
+
+        def score(state, batch, key, values):
+            return self.program.score_fn(eval_params(state), batch, key, values)
+
+        args = (count_D, state_T, batch, key_T, values_T)
+        return self._mapped("score", score, args, common=(1,))
+
+    def measure(
+        self,
+        name: str,
+        function: Callable[..., dict[str, Mean]],
+        count_D: Int[Array, "D"],
+        state_T: Stacked,
+        batch_S: Batch,
+        stream_T: Int[Array, "T"],
+        key_T: PRNGKeyArray,
+        values_T: Stacked,
+    ) -> dict[str, Mean]:
+        """`function` as of `Program.measure`, of every trial and its batch."""
+        of_one = self.program.measure_fn(function)
+
+        def measured(state, batch_S, stream, key, values):
+            batch = jax.tree.map(lambda x: x[stream], batch_S)
+            return of_one(state.step, state.params, batch, key, values)
+
+        args = (count_D, state_T, batch_S, stream_T, key_T, values_T)
+        return self._mapped(name, measured, args, common=(1,))
+
+    def take(self, state_T: Stacked, places: Sequence[int]) -> Stacked:
+        """The states at `places`, in that order."""
+        chosen = self.share(np.asarray(places, np.int32))
+
+        def take(state_T, place_T):
+            return jax.tree.map(lambda x: x[place_T], state_T)
+
+        args = (state_T, chosen)
+        return self.program.compiled("take", take, args, self._each)(*args)
+
+    def one(self, state_T: Stacked, place: int) -> TrainState:
+        """The state at one place, as a run alone has it, on every device."""
+        chosen = self.share(np.int32(place))
+
+        def one(state_T, place):
+            return jax.tree.map(lambda x: x[place], state_T)
+
+        args = (state_T, chosen)
+        return self.program.compiled("one", one, args, self._all)(*args)
+
+    def _steps(self, args: tuple) -> Any:
+        """The compiled steps for arguments of such shapes."""
+
+        def several(state, batch_SK, stream, num_steps, key, values):
+            def step(k, state):
+                batch = jax.tree.map(lambda x: x[stream, k], batch_SK)
+                return self.program.step_fn(state, batch, key, values)
+
+            scores = jax.eval_shape(lambda: step(0, state)[1])
+            return jax.lax.fori_loop(
+                0,
+                num_steps,
+                lambda k, carry: step(k, carry[0]),
+                (state, _zeros(scores)),
+            )
+
+        return self._compiled("steps", several, args, common=(1, 3), donate_argnums=1)
 
     def _mapped(
+        self, name: str, function: Callable[..., Any], args: tuple, **options: Any
+    ) -> Any:
+        """`function` of the arguments of each trial, and of the `common` ones.
+
+        The first of `args` is `count_D`, which `function` is not given.
+        """
+        return self._compiled(name, function, args, **options)(*args)
+
+    def _compiled(
         self,
         name: str,
         function: Callable[..., Any],
@@ -98,10 +196,9 @@ class Trials:
         common: Sequence[int] = (),
         **options: Any,
     ) -> Any:
-        """`function` of the arguments of each trial, and of the `common` ones."""
         specs = tuple(
             PartitionSpec() if place in common else PartitionSpec(TRIAL)
-            for place in range(len(args))
+            for place in range(-1, len(args) - 1)
         )
         on_a_shard = jax.shard_map(
             functools.partial(_over_trials, function, frozenset(common)),
@@ -110,30 +207,30 @@ class Trials:
             out_specs=PartitionSpec(TRIAL),
             check_vma=False,
         )
-        form = f"{name} of trials, {list(common)} common"
-        return self.program.compiled(form, on_a_shard, args, self._each, **options)(
-            *args
-        )
+        form = f"{name} of trials"
+        return self.program.compiled(form, on_a_shard, args, self._each, **options)
 
 
-def _over_trials(function, common, *args):
-    """In turn on a CPU, together elsewhere."""
-    places = [place for place in range(len(args)) if place not in common]
+def _over_trials(function, common, count_1, *args):
+    """Those in front in turn on a CPU, all together elsewhere."""
+    axes = [None if place in common else 0 for place in range(len(args))]
+    if not in_turn():
+        return jax.vmap(function, axes)(*args)
 
-    def one(*own):
-        merged = dict(enumerate(args)) | dict(zip(places, own, strict=True))
-        return function(*(merged[place] for place in range(len(args))))
+    def one(i):
+        own = [
+            x if axis is None else jax.tree.map(lambda leaf: leaf[i], x)
+            for x, axis in zip(args, axes, strict=True)
+        ]
+        return function(*own)
 
-    own = tuple(args[place] for place in places)
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(lambda own: one(*own), own)
-    return jax.vmap(one)(*own)
+    def put(i, found):
+        return jax.tree.map(lambda all_T, x: all_T.at[i].set(x), found, one(i))
+
+    num_places = len(jax.tree.leaves(args[axes.index(0)])[0])
+    shapes = jax.eval_shape(jax.vmap(one), jnp.arange(num_places))
+    return jax.lax.fori_loop(0, count_1[0], put, _zeros(shapes))
 
 
-def padded(items: Sequence[Any], num_devices: int) -> list[Any]:
-    """`items`, the last one repeated until the devices have equally many.
-
-    >>> padded("abc", 2), padded("ab", 2)
-    (['a', 'b', 'c', 'c'], ['a', 'b'])
-    """
-    return [*items, *[items[-1]] * (-len(items) % num_devices)]
+def _zeros(shapes: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
