@@ -29,6 +29,7 @@ from train.progress import Progress
 from train.step import Scores, TrainState
 from train.trials import Trials, in_turn
 
+AT_ONCE = 256  # batches of validation on the devices at most
 STRIDE = 50  # steps at most between two looks of the host: nobody waits long to leave
 
 
@@ -191,14 +192,16 @@ class Pack:
             return {}
         count_D, _, key_T, values_T = self._fixed
         rows = self.parts.prepared.rows["validation"]
-        batches = in_order(rows, batch_size=self.parts.config["batch_size"])
-        share, score = self.trials.share, self.trials.score
-        return jax.device_get(
-            total(
-                score(count_D, state_T, share(batch), key_T, values_T)
-                for batch in batches
-            )
-        )
+        batches = [*in_order(rows, batch_size=self.parts.config["batch_size"])]
+        size = min(len(batches), AT_ONCE)
+        share, found = self.trials.share, []
+        for begin in range(0, len(batches), size):
+            some = batches[begin : begin + size]
+            batch_K = stacked(some + some[-1:] * (size - len(some)))
+            number = share(np.int32(len(some)))
+            args = (share(batch_K), number, key_T, values_T)
+            found.append(self.trials.score(count_D, state_T, *args))
+        return jax.device_get(total(found))
 
     def _measured(self, name: str, function: Any, state_T: Any, batch_S: Any) -> Scores:
         count_D, stream_T, key_T, values_T = self._fixed

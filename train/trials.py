@@ -52,6 +52,8 @@ class Trials:
         self.program = program
         self._each = NamedSharding(program.mesh, PartitionSpec(TRIAL))
         self._all = NamedSharding(program.mesh, PartitionSpec())
+        # As functions of their own they are traced once, wherever they are called.
+        self._step, self._score = jax.jit(program.step_fn), jax.jit(program.score_fn)
 
     def place(self, trees: Sequence[PyTree]) -> Stacked:
         """Trees of the same shapes, one a place, as one on the devices."""
@@ -107,17 +109,29 @@ class Trials:
         self,
         count_D: Int[Array, "D"],
         state_T: Stacked,
-        batch: Batch,
+        batch_K: Batch,
+        num_batches: Int[Array, ""],
         key_T: PRNGKeyArray,
         values_T: Stacked,
     ) -> dict[str, Mean]:
-        """The scores on one batch of what is evaluated of every trial."""
+        """The scores over so many batches of what is evaluated of every trial."""
 
-        def score(state, batch, key, values):
-            return self.program.score_fn(eval_params(state), batch, key, values)
+        def score(state, batch_K, num_batches, key, values):
+            params = eval_params(state)
 
-        args = (count_D, state_T, batch, key_T, values_T)
-        return self._mapped("score", score, args, common=(1,))
+            def of_batch(k):
+                batch = jax.tree.map(lambda x: x[k], batch_K)
+                return self._score(params, batch, key, values)
+
+            return jax.lax.fori_loop(
+                0,
+                num_batches,
+                lambda k, sums: jax.tree.map(jnp.add, sums, of_batch(k)),
+                _zeros(jax.eval_shape(of_batch, 0)),
+            )
+
+        args = (count_D, state_T, batch_K, num_batches, key_T, values_T)
+        return self._mapped("score", score, args, common=(1, 2))
 
     def measure(
         self,
@@ -166,7 +180,7 @@ class Trials:
         def several(state, batch_SK, stream, num_steps, key, values):
             def step(k, state):
                 batch = jax.tree.map(lambda x: x[stream, k], batch_SK)
-                return self.program.step_fn(state, batch, key, values)
+                return self._step(state, batch, key, values)
 
             scores = jax.eval_shape(lambda: step(0, state)[1])
             return jax.lax.fori_loop(
@@ -201,7 +215,7 @@ class Trials:
             for place in range(-1, len(args) - 1)
         )
         on_a_shard = jax.shard_map(
-            functools.partial(_over_trials, function, frozenset(common)),
+            functools.partial(_over_trials, jax.jit(function), frozenset(common)),
             mesh=self.program.mesh,
             in_specs=specs,
             out_specs=PartitionSpec(TRIAL),
@@ -228,8 +242,10 @@ def _over_trials(function, common, count_1, *args):
         return jax.tree.map(lambda all_T, x: all_T.at[i].set(x), found, one(i))
 
     num_places = len(jax.tree.leaves(args[axes.index(0)])[0])
-    shapes = jax.eval_shape(jax.vmap(one), jnp.arange(num_places))
-    return jax.lax.fori_loop(0, count_1[0], put, _zeros(shapes))
+    blank = jax.tree.map(
+        lambda x: jnp.zeros((num_places, *x.shape), x.dtype), jax.eval_shape(one, 0)
+    )
+    return jax.lax.fori_loop(0, count_1[0], put, blank)
 
 
 def _zeros(shapes: PyTree) -> PyTree:
