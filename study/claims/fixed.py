@@ -64,12 +64,12 @@ def replayed(
     return Judged(parts, plot._replace(level=max_gap))
 
 
-def _replays(
-    name: str, found: Sequence[Replay], max_gap: float, max_cost_share: float
-):
+def _replays(name: str, found: Sequence[Replay], max_gap: float, max_cost_share: float):
     gap = interval([replay.gap for replay in found])
     cost = statistics.fmean(replay.cost_share for replay in found)
-    asked = f"{name}: a gap of at most {max_gap:.0%} at {max_cost_share:.0%} of the cost"
+    asked = (
+        f"{name}: a gap of at most {max_gap:.0%} at {max_cost_share:.0%} of the cost"
+    )
     said = (
         f"{name} is {gap.mean:.2%} [{gap.low:.2%}, {gap.high:.2%}] above the best of "
         f"random search, at {cost:.1%} of its steps, in {len(found)} replays"
@@ -108,9 +108,7 @@ def algoperf(
         said += f"; not {shown(sorted(wrong), 100)}"
     missing = sorted(official.keys() - wanted.keys())
     parts = [
-        plain(
-            "all published scores, to 4 decimals", not wrong and not missing, said
-        )
+        plain("all published scores, to 4 decimals", not wrong and not missing, said)
     ]
     for mode, table in list(found.items())[1:]:
         most = max(official, key=lambda name: abs(table[name] - official[name]))
@@ -157,7 +155,9 @@ def sparse_law(
     asked = f"an objective of at most {max_objective:.4g}"
     parts = [
         plain(asked, ours.objective <= max_objective, f"{said}: {numbers}"),
-        plain("theirs", True, f"the published coefficients have {theirs:.4g}", told=True),
+        plain(
+            "theirs", True, f"the published coefficients have {theirs:.4g}", told=True
+        ),
     ]
     values = [[ours.objective], [theirs]]
     line = Line("objective", ["our fit", "published"], values)
@@ -197,9 +197,7 @@ def same_curve(
         workdir = folder / f"devices_{number}"
         if not (workdir / "summary.json").is_file():
             _train(root, workdir, config, overrides, number)
-        curves[number] = {
-            line["step"]: line["loss"] for line in read_metrics(workdir)
-        }
+        curves[number] = {line["step"]: line["loss"] for line in read_metrics(workdir)}
     first, off = curves[num_devices[0]], {}
     for number in num_devices[1:]:
         assert curves[number].keys() == first.keys()

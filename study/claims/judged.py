@@ -101,9 +101,9 @@ def above(
     By the exact test of the gains less the floor, and the whole 95 % t-interval of the
     mean gain must be above it.
     """
-    verdict = judge(
-        baseline, [candidate], Above(floor), metric=metric, better="lower"
-    )[candidate.name]
+    verdict = judge(baseline, [candidate], Above(floor), metric=metric, better="lower")[
+        candidate.name
+    ]
     kind, reason, gain = verdict.kind, verdict.reason, verdict.gain
     if kind == "PASS" and not gain.low > floor:
         kind = "FAIL"
