@@ -36,8 +36,8 @@ def sweep():
 def claim():
     """The gap to random search's best, and the share of its steps."""
     return dict(
-        finding="Successive halving finds a point within 1 % of random search's best at "
-        "35 % of its cost, and so does ASHA.",
+        finding="Successive halving finds a point within 1 % of random search's "
+        "best at 35 % of its cost, and so does ASHA.",
         source="Jamieson & Talwalkar 2016, https://arxiv.org/abs/1502.07943; Li et al. "
         "2020, https://arxiv.org/abs/1810.05934",
         tier="cpu",

@@ -48,8 +48,8 @@ def sweep():
 def claim():
     """How far both are behind the cosine."""
     return dict(
-        finding="Schedule-Free AdamW is within 0.02 nats of a tuned cosine, and Prodigy "
-        "within 0.05 without a rate.",
+        finding="Schedule-Free AdamW is within 0.02 nats of a tuned cosine, and "
+        "Prodigy within 0.05 without a rate.",
         source="Defazio et al. 2024, https://arxiv.org/abs/2405.15682; Mishchenko & "
         "Defazio 2023, https://arxiv.org/abs/2306.06101",
         tier="cpu",

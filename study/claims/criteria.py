@@ -6,7 +6,7 @@ the checkout; `folder`, the claim's own; `overrides`, those typed.
 """
 
 from core.registry import Block, Entry, Range
-from study.claims import compared, fixed, small, transfer
+from study.claims import compared, fixed, searched, small, transfer
 
 GIVEN = ("runs", "root", "folder", "overrides")
 
@@ -42,7 +42,7 @@ CRITERIA = {
         small.regularized, "Page 1963", {"floor": AMOUNT, "alpha": SHARE}
     ),
     "replayed": Entry(
-        fixed.replayed,
+        searched.replayed,
         "Jamieson & Talwalkar 2016, https://arxiv.org/abs/1502.07943",
         {
             "num_replays": COUNT,

@@ -1,81 +1,20 @@
-"""Criteria without training of their own: public data, oracle tests, several devices."""
+"""Criteria without a sweep of their own: public data, oracle tests, devices."""
 
 import csv
 import os
 import pathlib
 import re
-import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from core.refusal import shown
 from study.algoperf import MODES, read_trials, scores
 from study.claims.judged import Judged, Line, Plot, plain
-from study.claims.runs import Runs
-from study.intervals import interval
 from study.scaling import fit, objective
-from study.search.replay import Replay, replay
 from train.logs import read_metrics
 
 SUBPROCESS_SECONDS = 1_200
-
-
-def replayed(
-    runs: Runs,
-    *,
-    num_replays: int,
-    num_trials: int,
-    factor: int,
-    num_rungs: int,
-    max_gap: float,
-    max_cost_share: float,
-) -> Judged:
-    """Does halving, over trials that were logged, find nearly the best for less?
-
-    The mean gap to random search's best of the same trials is to be at most `max_gap`
-    of that, with all its 95 % interval over the replays; the mean cost at most
-    `max_cost_share` of the steps.
-    """
-    curves = {run.point.id: run.curve for run in runs.runs}
-    last = max(max(curve) for curve in curves.values())
-    # A run that diverged has no scores from there on: none is as bad as inf.
-    steps = [last // factor**cut for cut in reversed(range(num_rungs))]
-    whole = {
-        name: {step: curve.get(step, float("inf")) for step in steps}
-        for name, curve in curves.items()
-    }
-    parts, lines = [], []
-    for name, asha in (("halving", False), ("ASHA", True)):
-        found = [
-            replay(
-                whole,
-                seed=seed,
-                num_trials=num_trials,
-                factor=factor,
-                min_steps=steps[0],
-                asha=asha,
-            )
-            for seed in range(num_replays)
-        ]
-        parts.append(_replays(name, found, max_gap, max_cost_share))
-        lines.append(Line(name, [name], [[replay.gap for replay in found]]))
-    plot = Plot("search", "gap to the best of random search", lines, x_scale="words")
-    return Judged(parts, plot._replace(level=max_gap))
-
-
-def _replays(name: str, found: Sequence[Replay], max_gap: float, max_cost_share: float):
-    gap = interval([replay.gap for replay in found])
-    cost = statistics.fmean(replay.cost_share for replay in found)
-    asked = (
-        f"{name}: a gap of at most {max_gap:.0%} at {max_cost_share:.0%} of the cost"
-    )
-    said = (
-        f"{name} is {gap.mean:.2%} [{gap.low:.2%}, {gap.high:.2%}] above the best of "
-        f"random search, at {cost:.1%} of its steps, in {len(found)} replays"
-    )
-    holds = gap.high <= max_gap and cost <= max_cost_share
-    return plain(asked, holds, said, effect=gap, num_seeds=len(found))
 
 
 def algoperf(
@@ -155,9 +94,7 @@ def sparse_law(
     asked = f"an objective of at most {max_objective:.4g}"
     parts = [
         plain(asked, ours.objective <= max_objective, f"{said}: {numbers}"),
-        plain(
-            "theirs", True, f"the published coefficients have {theirs:.4g}", told=True
-        ),
+        plain("theirs", True, f"the published numbers have {theirs:.4g}", told=True),
     ]
     values = [[ours.objective], [theirs]]
     line = Line("objective", ["our fit", "published"], values)

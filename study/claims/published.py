@@ -19,9 +19,9 @@ Written by `python launch.py claims`; do not edit.
 A claim is an experiment, a space and a criterion, all in its file. PASS: it holds here,
 at this size, by its criterion. FAIL: it does not, and stands here all the same.
 INVALID: it could not be told, for a best value was the last that was tried, say. Tests
-are exact, of signs, one-sided, in pairs of seeds; brackets are 95 % t-intervals, and the
-whole interval must be beyond what is asked. Where a claim has several parts, all of
-them must hold.
+are exact, of signs, one-sided, in pairs of seeds; brackets are 95 % t-intervals, and
+the whole interval must be beyond what is asked. Where a claim has several parts, all
+of them must hold.
 """
 
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 import statistics
+from collections.abc import Callable
 
 import numpy as np
 
@@ -56,15 +57,14 @@ def regularized(
         floor,
         metric=METRIC,
     )
+
+    def line(name: str, score: Callable[[Run], float]) -> Line:
+        scored = [list(s.by_seed(score).values()) for s in settings.values()]
+        return Line(name, values, scored)
+
     lines = [
-        Line(
-            "validation", values, [list(s.losses.values()) for s in settings.values()]
-        ),
-        Line(
-            "training",
-            values,
-            [list(s.by_seed(_training).values()) for s in settings.values()],
-        ),
+        line("validation", lambda run: run.loss),
+        line("training", _training),
         Line(f"validation, {other}", [values[0]], [list(helped.losses.values())]),
     ]
     return Judged([gain, trend, inside], Plot(along, "nats a character", lines))
