@@ -16,13 +16,13 @@ from typing import Any
 
 from core.command import ANY_KEY, Command, Option, choose, explain, overview, parse
 from core.exits import DONE, PREEMPTED, REFUSED, Stop
-from core.experiment import stated
+from core.experiment import space, stated
 from core.refusal import Refused, nearest, one_line, preparing, short, shown
 
 ROOT = Path(__file__).resolve().parent
 
 # Functions of a run that has begun: an error in them is no longer the user's.
-RUNNING = ("train.loop.fit", "train.run._finish")
+RUNNING = ("train.loop.fit", "train.run._finish", "study.member.finish")
 
 # Checkpoints that have no number.
 WORDS = re.compile("best|latest|average:[1-9][0-9]{0,3}", re.ASCII)
@@ -113,6 +113,46 @@ def predict(
                 print(f"{score:.4f}\t{said}" if len(answers) > 1 else said, flush=True)
 
 
+def sweep(
+    *,
+    overrides: Mapping[str, str],
+    command: list[str],
+    config: str,
+    workdir: str = "",
+    dry_run: bool = False,
+    **search: str,
+) -> None:
+    """Trains the points of an experiment's sweep(), many of them in one program."""
+    with preparing():
+        if not (workdir or dry_run):
+            raise ValueError("sweep needs --workdir=DIR, where the runs are kept.")
+        if workdir:
+            _folder(workdir)
+        given, stated = load(config), space(config)
+        from train.trials import spread_over_cores
+
+        spread_over_cores()
+        from core.overrides import resolve
+        from study import sweep as sweeps
+        from study.search.wanted import stated as search_of
+        from train.schema import SCHEMA
+
+        resolved, notes = resolve(given, overrides, SCHEMA)
+        for note in notes:
+            print(one_line(note), file=sys.stderr)
+        if dry_run:
+            points = sweeps.planned(resolved, stated, search_of(search))
+            print("\n".join(points))
+            print("The sweep is sound. Nothing was run.", file=sys.stderr)
+            return
+    with preparing(until=RUNNING):
+        found = sweeps.run(
+            resolved, stated, workdir, search=search_of(search), command=command
+        )
+    for line in sweeps.summed_up(Path(workdir), found):
+        print(line)
+
+
 def techniques(*, family: str = "", markdown: bool = False) -> None:
     """Prints every technique: its paper, who provides it, its numbers, cost, proof."""
     with preparing():
@@ -167,6 +207,29 @@ COMMANDS = {
         "python launch.py predict --workdir=runs/shakespeare --text='ROMEO:' "
         "--config.decode.name=sample --config.decode.temperature=0.8",
     ),
+    "sweep": Command(
+        sweep,
+        {
+            "config": Option(
+                "an experiment with a sweep()",
+                "experiments/NAME.py[:OPTIONS]",
+                needed=True,
+            ),
+            "workdir": Option("where the runs are kept; what is there goes on", "DIR"),
+            ANY_KEY: Option("sets one key in every point", "VALUE"),
+            "search": Option(
+                "grid (default), random, halton, sobol, tpe, halving, hyperband", "NAME"
+            ),
+            "trials": Option("settings to try; each is run with all seeds", "N"),
+            "seed": Option("of what the search draws (default 0)", "N"),
+            "factor": Option("halving keeps one of so many (default 3)", "N"),
+            "min-steps": Option("of halving's first rung at least (default 1)", "N"),
+            "parallel": Option("settings that tpe asks for at once (default 8)", "N"),
+            "dry-run": Option("checks every point, lists them, and stops"),
+        },
+        "python launch.py sweep --config=experiments/shakespeare.py "
+        "--workdir=runs/rates --search=halving --trials=27",
+    ),
     "techniques": Command(
         techniques,
         {
@@ -194,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options, overrides = parse(name, command, words)
             if ANY_KEY in command.options:
                 options["overrides"] = overrides
-            if command.run is train:
+            if command.run in (train, sweep):
                 options["command"] = ["launch.py", *argv]
         command.run(**options)
     except Refused as refused:

@@ -47,14 +47,36 @@ def stated(text: str, root: Path) -> dict[str, Any]:
     return _experiment(path, options)
 
 
+def space(text: str) -> Any:
+    """What `sweep()` of the experiment returns that `--config=` names.
+
+    `stated` has found the file to be one.
+
+    Raises:
+      ValueError: it has none.
+    """
+    path = text.partition(":")[0]
+    if not path.endswith(".py"):
+        raise ValueError(
+            f"--config={short(path, 100)} has no sweep(); name an experiment's file."
+        )
+    return _called(path, "sweep", "has no sweep(), so there is nothing to search.")
+
+
 def _experiment(path: str, options: str) -> dict[str, Any]:
+    """The config that an experiment's file makes."""
+    lacking = "has no get_config(options), so it is no experiment."
+    config = _called(path, "get_config", lacking, options)
+    return config if isinstance(config, dict) else config.to_dict()
+
+
+def _called(path: str, name: str, lacking: str, *args: str) -> Any:
     """Runs an experiment's file; what it raises is one line with its place."""
     try:
         names = runpy.run_path(path)
-        if "get_config" not in names:
-            raise ValueError("has no get_config(options), so it is no experiment.")
-        config = names["get_config"](options)
-        return config if isinstance(config, dict) else config.to_dict()
+        if name not in names:
+            raise ValueError(lacking)
+        return names[name](*args)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except SyntaxError as error:

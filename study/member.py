@@ -128,7 +128,7 @@ class Member:
         of: Seen = jax.tree.map(lambda x: x[place], seen)
         self._seen = of
         blank: Any = ()  # the report looks at the guard alone
-        state = TrainState(np.int32(step), blank, blank, of.guard, blank)
+        state = TrainState(blank, blank, blank, of.guard, blank)
         try:
             self.report(step, state, of.scores)
         except Stop as stop:

@@ -143,7 +143,8 @@ class Pack:
     def _look(self, step: int, state_T: TrainState, scores_T: Scores) -> None:
         """The host's look after a step: every member logs, saves, ends."""
         due = self.alive[0].report.due(step)
-        seen = Seen(*jax.device_get((scores_T, state_T.guard)), {}, {})
+        scores, guard = jax.device_get((scores_T, state_T.guard))
+        seen = Seen(scores, guard, {}, {})
         now = self._clock.seconds
         share = (now - self._told) / len(self.alive)
         self._told = now

@@ -11,7 +11,7 @@ from typing import Any
 from core.settings import dump
 from core.types import Config
 from data.prepare import prepare
-from study import outcomes
+from study import outcomes, sweep_plot, table
 from study.checked import read as read_space
 from study.groups import grouped
 from study.member import Member
@@ -63,6 +63,28 @@ def run(
                 outcomes.add(folder, wish.point)
             train(config, folder, wishes, command)
         return outcomes.read(folder)
+
+
+def planned(config: Config, stated: Any, search: Search) -> list[str]:
+    """The names of the points that are known before anything has run, all checked.
+
+    Raises:
+      ValueError: one line.
+    """
+    space = read_space(stated, config, SCHEMA)
+    points = searches.first_points(search, space, _length(config))
+    for point in points:
+        configured(config, point)
+    return [point.name for point in points]
+
+
+def summed_up(sweep: pathlib.Path, found: Sequence[Outcome]) -> list[str]:
+    """Writes table and picture of a sweep; the best settings, and where all is."""
+    lines = table.told(found)
+    lines.append(f"Table: {table.write(sweep, found)}")
+    if picture := sweep_plot.draw(sweep, found):
+        lines.append(f"Picture: {picture}")
+    return lines
 
 
 def configured(config: Config, point: Point) -> Config:

@@ -7,6 +7,7 @@ than places: those in front count, on each device. Letters: T places, K steps of
 S streams of batches, of which each trial reads one, D devices.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from core.mean import Mean
 from core.task import Batch
 from train import mesh as meshes
 from train.program import Program
+from train.provenance import usable_cores
 from train.step import TrainState, eval_params
 
 TRIAL = "trial"
@@ -33,6 +35,15 @@ def trial_mesh() -> Mesh:
     found = meshes.devices()
     auto = (AxisType.Auto,)
     return jax.make_mesh((len(found),), (TRIAL,), axis_types=auto, devices=found)
+
+
+def spread_over_cores() -> None:
+    """Makes each core a device of its own, where the devices are a CPU's.
+
+    To be called before anything is placed; later it is too late, and changes nothing.
+    """
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", usable_cores())
 
 
 def in_turn() -> bool:

@@ -41,6 +41,32 @@ class Wish(NamedTuple):
     until: int
 
 
+def stated(words: Mapping[str, str]) -> Search:
+    """The search that the words of a command line mean, by the names of its fields.
+
+    Raises:
+      ValueError: one line.
+
+    >>> stated({"search": "sobol", "trials": "16"}).trials
+    16
+    """
+    numbers = {
+        key: _number(key, text) for key, text in words.items() if key != "search"
+    }
+    search = Search(words.get("search", GRID), **numbers)
+    check(search)
+    return search
+
+
+def _number(key: str, text: str) -> int:
+    flag, least = f"--{key.replace('_', '-')}", {"seed": 0, "factor": 2}.get(key, 1)
+    if not (text.isascii() and text.isdigit() and least <= int(text) < 2**31):
+        raise ValueError(
+            f"{flag}={shown(text)} must be a whole number of {least} or more."
+        )
+    return int(text)
+
+
 def check(search: Search) -> None:
     """Refuses what is no search.
 

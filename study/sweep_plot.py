@@ -1,0 +1,87 @@
+"""`sweep.png`: how the loss depends on each axis of a sweep, at one look."""
+
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from study.outcomes import METRIC, Outcome
+from study.table import losses, ranked
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = 3
+DOT, BEST = "#9db4c8", "#d1732a"
+
+
+def draw(sweep: pathlib.Path, outcomes: Sequence[Outcome]) -> pathlib.Path | None:
+    """A panel an axis: every trial as a dot, and those of the best setting in colour.
+
+    None where nothing that ended differs, or has a loss.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    done = [x for x in outcomes if math.isfinite(x.value)]
+    keys = [
+        key for key in _keys(done) if len({x.point.overrides[key] for x in done}) > 1
+    ]
+    if not done or not keys:
+        return None
+    rows = -(-len(keys) // COLUMNS)
+    columns = min(len(keys), COLUMNS)
+    size = (4.2 * columns, 3.4 * rows + 0.4)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    best = min((x for x in ranked(outcomes)), key=lambda x: sum(losses(x)) / len(x))
+    lost = len([x for x in outcomes if x.state != "done"])
+    title = f"{sweep.resolve().name}: {len(done)} trials done"
+    figure.suptitle(
+        title + (f", {lost} not" if lost else ""), x=0.01, ha="left", weight="bold"
+    )
+    top = _top([x.value for x in done])
+    for number, key in enumerate(keys):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        _panel(axes, key, done, {x.point.id for x in best}, top)
+    path, draft = sweep / "sweep.png", sweep / ".sweep.draft.png"
+    figure.savefig(draft)
+    draft.replace(path)
+    return path
+
+
+def _keys(outcomes: Sequence[Outcome]) -> list[str]:
+    """The keys that all of the points set."""
+    sets = [outcome.point.overrides.keys() for outcome in outcomes]
+    return [key for key in (sets[0] if sets else ()) if all(key in s for s in sets)]
+
+
+def _top(values: Sequence[float]) -> float:
+    """Where the plot ends: bad trials do not flatten the good ones."""
+    lowest, middle = min(values), sorted(values)[len(values) // 2]
+    return lowest + 3 * max(middle - lowest, 0.01)
+
+
+def _panel(
+    axes: "Axes", key: str, done: Sequence[Outcome], best: set[str], top: float
+) -> None:
+    values: list[Any] = [x.point.overrides[key] for x in done]
+    numbers = all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in values
+    )
+    words = [] if numbers else sorted({str(value) for value in values})
+    at = values if numbers else [words.index(str(value)) for value in values]
+    order = sorted(range(len(done)), key=lambda n: done[n].point.id in best)
+    colors = [BEST if done[n].point.id in best else DOT for n in order]
+    shown = [min(done[n].value, top) for n in order]
+    axes.scatter([at[n] for n in order], shown, c=colors, s=14)
+    if words:
+        axes.set_xticks(range(len(words)), words)
+    elif min(values) > 0 and max(values) / min(values) >= 8:
+        axes.set_xscale("log")
+    axes.set_ylim(top=top + 0.02 * (top - min(shown)))
+    axes.set_title(key, loc="left", fontsize="medium")
+    axes.set_ylabel(f"{METRIC}, nats")
+    axes.grid(color="#e3e6ea", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
