@@ -60,5 +60,6 @@ def claim():
             baseline="cosine",
             candidates=("schedule-free", "prodigy"),
             margins=(0.02, 0.05),
+            along="optim.schedule.peak",
         ),
     )

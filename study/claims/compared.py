@@ -221,8 +221,12 @@ def no_worse(
     baseline: str,
     candidates: tuple[str, ...],
     margins: tuple[float, ...],
+    along: str,
 ) -> Judged:
-    """Is each candidate, at its best, behind the baseline by less than its margin?"""
+    """Is each candidate, at its best, behind the baseline by less than its margin?
+
+    The picture is over `along`.
+    """
     methods = {word: runs.with_({of: word}) for word in (baseline, *candidates)}
     arms = {word: arm(word, m.best.losses, m.edges) for word, m in methods.items()}
     parts = []
@@ -238,10 +242,10 @@ def no_worse(
     lines = [
         Line(
             word,
-            [s.first.point.overrides["optim.schedule.peak"] for s in method.settings],
+            [s.first.point.overrides[along] for s in method.settings],
             [list(s.losses.values()) for s in method.settings],
         )
         for word, method in methods.items()
     ]
-    plot = Plot("optim.schedule.peak", NATS, lines, x_scale="log")
+    plot = Plot(along, NATS, lines, x_scale="log")
     return Judged(parts, plot)
