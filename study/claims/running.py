@@ -1,5 +1,6 @@
 """Claims run and judged, one after the other; what is there already is used."""
 
+import dataclasses
 import datetime
 import inspect
 import pathlib
@@ -49,7 +50,7 @@ def run(
         drawn.draw(judged, claim.statement.finding, picture)
         published.write(page, published.records(pathlib.Path(workdir), RECORD))
         print(f"{claim.name}: {judged.kind}. {judged.sentence}", flush=True)
-        found.append(judged)
+        found.append(dataclasses.replace(judged, claim=claim.name))
     return found
 
 
