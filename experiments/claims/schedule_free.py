@@ -3,7 +3,8 @@
     python launch.py claims schedule_free --workdir=runs/claims --config.data.folder=DIR
 
 Question: at the best of its rates, how far is Schedule-Free AdamW behind AdamW with a
-cosine at the best of its own; and how far Prodigy, which is given none?
+cosine at the best of its own; and how far Prodigy, which is given none and has no
+decay?
 Cost: 55 runs of 400 steps, three programs.
 Result: not run.
 """
@@ -36,7 +37,11 @@ def sweep():
                     },
                     "prodigy": {
                         "optim.rule.name": "prodigy",
+                        "optim.rule.b2": 0.999,
                         "optim.schedule.peak": 1.0,
+                        "optim.schedule.warmup_steps": 0,
+                        # Decay goes by the rate of the schedule, which is 1 here.
+                        "optim.decay": 0.0,
                     },
                 }
             )
