@@ -34,9 +34,13 @@ STRIDE = 50  # steps at most between two looks of the host: nobody waits long to
 
 
 class Pack:
-    """As many of `members` as fit into memory, at the same step of the same program."""
+    """As many of `members` as fit into memory, at the same step of the same program.
 
-    def __init__(self, members: Sequence[Member]):
+    They are of `num_alike` trials. Where places without a trial cost no time there are
+    as many places whoever is in this pack, so that all packs are one program to the bit.
+    """
+
+    def __init__(self, members: Sequence[Member], num_alike: int):
         parts = members[0].parts
         self.parts, self.trials = parts, Trials(parts.program)
         self.program = parts.program
@@ -49,7 +53,7 @@ class Pack:
         self._batch = parts.batches.batch
         self.ends = _ends(members[0])
         self._longest = max(b - a for a, b in itertools.pairwise([0, *self.ends]))
-        self.num_places = self._places(len(members))
+        self.num_places = self._places(num_alike if in_turn() else len(members))
         self.members = list(members[: self.num_places])
         self._compiled_before = self.program.compile_seconds
 
@@ -125,20 +129,26 @@ class Pack:
 
     def _step(self, state_T: TrainState, stride: Any) -> tuple[TrainState, Scores]:
         """So many steps of all; where some have ended, first without them."""
-        if len(alive := [m for m in self.alive if not m.ended]) < len(self.alive):
-            before = self._place
-            self._finish([m for m in self.alive if m.ended])
-            self._shrink(len(alive))
-            self._settle(alive)
-            places = [0] * self.num_places
-            for member in alive:
-                places[self._place[id(member)]] = before[id(member)]
-            state_T = self.trials.take(state_T, places)
+        if any(member.ended for member in self.alive):
+            with jax.transfer_guard("allow"):
+                state_T = self._without_ended(state_T)
         batch_SK, num_steps = stride
         count_D, stream_T, key_T, values_T = self._fixed
         return self.trials.steps(
             state_T, count_D, batch_SK, stream_T, num_steps, key_T, values_T
         )
+
+    def _without_ended(self, state_T: TrainState) -> TrainState:
+        """The states of those that go on, in front; the others get their summaries."""
+        before = self._place
+        alive = [member for member in self.alive if not member.ended]
+        self._finish([member for member in self.alive if member.ended])
+        self._shrink(len(alive))
+        self._settle(alive)
+        places = [0] * self.num_places
+        for member in alive:
+            places[self._place[id(member)]] = before[id(member)]
+        return self.trials.take(state_T, places)
 
     def _look(self, step: int, state_T: TrainState, scores_T: Scores) -> None:
         """The host's look after a step: every member logs, saves, ends."""

@@ -122,7 +122,7 @@ def enter(
     if path.is_file():
         before = read_json(path)
         for key, value in record.items():
-            if dump(before.get(key)) != dump(value):
+            if dump(plain(before.get(key))) != dump(value):
                 raise ValueError(
                     f"{folder} holds another sweep: its {key} is another one. Take "
                     "another --workdir."
@@ -158,7 +158,7 @@ def train(
             at_step.setdefault(place, []).append(member)
         for members in at_step.values():
             while members:
-                pack = Pack(members)
+                pack = Pack(members, len(group.trials))
                 pack.run(command)
                 members = members[len(pack.members) :]
 

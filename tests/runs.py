@@ -1,5 +1,6 @@
 """Tiny configs for the tests of whole runs, and what makes them quick."""
 
+import pathlib
 from typing import Any
 
 from core.overrides import resolve
@@ -11,9 +12,23 @@ TINY = "experiments/localize.py:tiny"
 
 def tiny(**overrides: Any) -> dict[str, Any]:
     """The tiny localisation, with dotted keys written as `optim__schedule__peak`."""
+    return _resolved(TINY, overrides)
+
+
+def reading(folder: pathlib.Path, **overrides: Any) -> dict[str, Any]:
+    """The tiny language model, on a text that is written into `folder`; keys as above.
+
+    Of all configs it compiles soonest.
+    """
+    text = "".join(f"{n * n} is the square of {n}, so they say. " for n in range(400))
+    (folder / "squares.txt").write_text(text)
+    given = dict(data__folder=folder, data__train="squares.txt") | overrides
+    return _resolved("experiments/shakespeare.py:tiny", given)
+
+
+def _resolved(experiment: str, overrides: dict[str, Any]) -> dict[str, Any]:
     texts = {key.replace("__", "."): str(value) for key, value in overrides.items()}
-    config, _ = resolve(load(TINY), texts, SCHEMA)
-    return config
+    return resolve(load(experiment), texts, SCHEMA)[0]
 
 
 # The least that a step can be, for tests of what is around it: it compiles in half the

@@ -1,105 +1,162 @@
-"""train/trials.py: a trial out of many is the trial run alone; and which are one."""
+"""Trials of one program: each is the trial run alone; and which trials are one."""
 
 import jax
 import numpy as np
 import pytest
 
-from data.batches import in_order
+from core.exits import PREEMPTED, Stop
+from study import outcomes
 from study.groups import grouped
-from tests.runs import tiny
-from train import mesh as meshes
-from train.assemble import assemble, inputs_of, validate
-from train.loop import total
-from train.program import program_of
-from train.step import eval_params
-from train.trials import Trials, padded, trial_mesh
+from study.search.wanted import Search
+from study.sweep import run
+from tests.runs import PLAIN, reading, tiny
+from train.checkpoints import Checkpoints
+from train.logs import read_metrics
+from train.run import train
+from train.trials import Trials
 
-NUM_STEPS, STRIDE = 20, 5
-USUAL = dict(num_steps=NUM_STEPS, model__dropout=0.1, optim__decay=0.1)
-TRIALS = (
-    dict(),
-    dict(optim__schedule__peak=1e-2, model__dropout=0.3),
-    dict(seed=1),
-    dict(model__dropout=0.0, optim__schedule__warmup_steps=5),
-    dict(optim__decay=0.0, optim__clip_norm="inf", seed=2),
-)
-
-
-def alone(config):
-    """The losses of each stride's last step, then that of validation."""
-    parts = assemble(config)
-    inputs = inputs_of(parts)
-    state = parts.program.init(inputs.values, inputs.key)
-    step, found = parts.program.compile_step(state, *inputs), []
-    for number in range(NUM_STEPS):
-        batch = meshes.place_rows(parts.mesh, parts.batches.batch(number))
-        state, scores = step(state, batch, inputs.key, inputs.values)
-        found.append(float(scores["loss"].value))
-    last = validate(parts, eval_params(state), inputs)["loss"].value
-    return np.array([*found[STRIDE - 1 :: STRIDE], float(last)])
+BASE = dict(num_steps=20, log_every=5, evaluate__every_steps=10, model__dropout=0.1)
+SMALL = PLAIN | dict(num_steps=12, evaluate__every_steps=4, log_every=4)
+PEAKS = {"optim.schedule.peak": [1e-2, 1e-1]}
+AXES = {
+    "rate": dict(
+        blocks={
+            "usual": {},
+            "high": {"optim.schedule.peak": 1e-2, "model.dropout": 0.3},
+            "late": {"model.dropout": 0.0, "optim.schedule.warmup_steps": 5},
+        }
+    )
+}
 
 
-def together(configs, batches, rows, *, shared):
-    """The same of all of them in one program."""
-    (group,) = grouped(configs)
-    mesh, options = trial_mesh(), dict(num_steps=NUM_STEPS, vocab=vocab_of(configs[0]))
-    pairs = [program_of(c, mesh=mesh, on=group.on, **options) for c in configs]
-    (program,) = {program for program, _ in pairs}
-    trials, num_devices = Trials(program), jax.device_count()
-    values = trials.place(padded([values for _, values in pairs], num_devices))
-    keys = trials.keys(padded([config["seed"] for config in configs], num_devices))
-    states, found = trials.init(values, keys), []
-    every = padded(batches, num_devices)
-    for first in range(0, NUM_STEPS, STRIDE):
-        strides = [stacked(one, first) for one in (every[:1] if shared else every)]
-        batch = strides[0] if shared else trials.place(strides)
-        states, scores = trials.steps(states, batch, keys, values, shared=shared)
-        found.append(scores["loss"].value)
-    params = eval_params(states)
-    last = total(trials.score(params, batch, keys, values) for batch in rows)
-    found.append(last["loss"].value)
-    return np.array(found).T[: len(configs)]
+def losses(folder):
+    """All that a run logged of its losses, by step."""
+    lines = read_metrics(folder)
+    return np.array(
+        [x[name] for x in lines for name in ("loss", "val_loss") if name in x]
+    )
 
 
-def stacked(batches, first):
-    made = [batches.batch(number) for number in range(first, first + STRIDE)]
-    return jax.tree.map(lambda *parts: np.stack(parts), *made)
-
-
-def vocab_of(config):
-    return assemble(config).prepared.tokenizer.vocab
+def swept(config, folder, axes, seeds=2):
+    stated = dict(axes=axes, seeds=seeds)
+    return run(config, stated, folder, search=Search())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shared", [True, False])
-def test_a_trial_out_of_many_has_the_losses_of_the_trial_alone(shared):
-    configs = [tiny(**USUAL | trial) for trial in TRIALS]
-    if shared:  # the seed of a run is that of its batches
-        configs = [config for config in configs if config["seed"] == 0]
-    parts = [assemble(config) for config in configs]
-    rows = parts[0].prepared.rows["validation"]
-    validation = list(in_order(rows, batch_size=configs[0]["batch_size"]))
-    batches = [part.batches for part in parts]
-    found = together(configs, batches, validation, shared=shared)
-    np.testing.assert_allclose(found, [*map(alone, configs)], rtol=1e-5)
-    assert len(np.unique(found[:, -2])) == len(configs)
+@pytest.mark.parametrize(("num_steps", "rtol"), [(20, 1e-5), (200, 1e-3)])
+def test_a_trial_out_of_many_has_the_losses_of_the_trial_alone(
+    tmp_path, num_steps, rtol
+):
+    base = BASE | dict(num_steps=num_steps, optim__decay=0.1)
+    found = swept(tiny(**base), tmp_path / "sweep", AXES)
+    assert [x.state for x in found] == ["done"] * 6
+    for trial in found:
+        texts = {key.replace(".", "__"): v for key, v in trial.point.overrides.items()}
+        config = tiny(**base | texts | {"seed": trial.point.seed})
+        alone = tmp_path / trial.point.id
+        train(config, str(alone))
+        np.testing.assert_allclose(losses(trial.folder), losses(alone), rtol=rtol)
+    assert len({x.value for x in found}) == 6
 
 
-@pytest.mark.slow
-def test_a_trial_that_diverges_does_not_touch_the_others():
-    calm, wild = tiny(**USUAL), tiny(**USUAL | dict(optim__schedule__peak=1e9))
-    batches = [assemble(calm).batches] * 2
-    rows = [batches[0].batch(0)]
-    both = together([calm, wild], batches, rows, shared=True)
-    twice = together([calm, calm], batches, rows, shared=True)
-    np.testing.assert_array_equal(both[0], twice[0])
-    assert not np.allclose(both[1], both[0], rtol=0.5)
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A sweep of four trials, two of each seed."""
+    config = reading(tmp_path_factory.mktemp("text"), **SMALL)
+    folder = tmp_path_factory.mktemp("sweep")
+    return config, folder, swept(config, folder, PEAKS)
+
+
+def test_every_trial_is_a_run_folder_of_its_own(small):
+    _, folder, found = small
+    assert [(x.state, x.steps) for x in found] == [("done", 12)] * 4
+    assert len({x.value for x in found}) == 4
+    for trial in found:
+        lines = read_metrics(trial.folder)
+        assert [line["step"] for line in lines] == [4, 8, 12]
+        assert trial.summary["val_loss"] == lines[-1]["val_loss"] == trial.value
+        steps = Checkpoints(trial.folder / "checkpoints", every_steps=1, read_only=True)
+        assert steps.durable_step == 12
+    assert outcomes.read(folder) == found
+
+
+def test_a_sweep_that_is_done_does_nothing_more(small, monkeypatch):
+    config, folder, found = small
+    monkeypatch.setattr(Trials, "steps", None)
+    assert swept(config, folder, PEAKS) == found
+
+
+def test_a_folder_takes_no_other_sweep(small):
+    config, folder, _ = small
+    with pytest.raises(ValueError, match="holds another sweep: its space"):
+        swept(config, folder, PEAKS, seeds=3)
+
+
+def test_a_sweep_that_is_asked_to_leave_saves_all_and_goes_on_to_the_same_bits(
+    small, tmp_path, monkeypatch
+):
+    config, _, whole = small
+    with monkeypatch.context() as patch:
+        patch.setattr("train.preemption.Preemption.asked", lambda self, step: step == 8)
+        with pytest.raises(Stop, match="Saved step 8") as stop:
+            swept(config, tmp_path, PEAKS)
+    assert stop.value.code == PREEMPTED
+    assert {(x.state, x.steps) for x in outcomes.read(tmp_path)} == {("running", 8)}
+    again = swept(config, tmp_path, PEAKS)
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(losses(one.folder), losses(other.folder))
+
+
+def test_a_trial_that_diverges_ends_alone(small, tmp_path):
+    config, _, usual = small
+    axes = {"optim.schedule.peak": [1e-2, 1e30, 1e-1]}
+    guarded = {**config, "guard": {**config["guard"], "max_streak": 2}}
+    found = swept(guarded, tmp_path, axes)
+    states = [(x.point.overrides["optim.schedule.peak"], x.state) for x in found]
+    assert {state for peak, state in states if peak == 1e30} == {"diverged"}
+    assert {state for peak, state in states if peak < 1} == {"done"}
+    by_id = {x.point.id: x for x in found}
+    for trial in usual:
+        folder = by_id[trial.point.id].folder
+        np.testing.assert_allclose(losses(folder), losses(trial.folder), rtol=1e-5)
+
+
+def test_trials_are_cut_into_as_many_programs_as_memory_asks_for(
+    small, tmp_path, monkeypatch
+):
+    sizes, steps = [], Trials.steps
+    needed = []
+
+    def measured(self, *args):
+        needed.append(jax.tree.leaves(args[0])[0].shape[0])
+        return needed[-1]
+
+    def counted(self, state_T, *args):
+        sizes.append(len(state_T.step))
+        return steps(self, state_T, *args)
+
+    monkeypatch.setattr(Trials, "memory_bytes", measured)
+    monkeypatch.setattr("study.pack.free_bytes", lambda: 4)
+    monkeypatch.setattr(Trials, "steps", counted)
+    axes = {"optim.schedule.peak": [1e-2, 1e-1, 2e-2]}
+    found = swept(small[0], tmp_path, axes)
+    assert needed[0] == 8
+    assert set(sizes) == {4}
+    assert {x.state for x in found} == {"done"}
 
 
 def test_trials_that_differ_in_inputs_and_seeds_are_one_group():
-    configs = [tiny(**USUAL | trial) for trial in TRIALS]
-    other = [tiny(**USUAL | dict(optim__rule__name="lion"))]
-    longer = [tiny(**USUAL | dict(batch_size=16))]
+    trials = (
+        dict(),
+        dict(optim__schedule__peak=1e-2, model__dropout=0.3),
+        dict(seed=1),
+        dict(model__dropout=0.0, optim__schedule__warmup_steps=5),
+        dict(optim__decay=0.0, optim__clip_norm="inf", seed=2),
+    )
+    usual = dict(num_steps=20, model__dropout=0.1, optim__decay=0.1)
+    configs = [tiny(**usual | trial) for trial in trials]
+    other = [tiny(**usual | dict(optim__rule__name="lion"))]
+    longer = [tiny(**usual | dict(batch_size=16))]
     groups = grouped([*configs[:2], *other, *configs[2:], *longer])
     assert [group.trials for group in groups] == [(0, 1, 3, 4, 5), (2,), (6,)]
     assert {"model.dropout", "optim.decay", "optim.clip_norm"} <= groups[0].on
