@@ -9,7 +9,7 @@ import runpy
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from core.experiment import stated
+from core import experiment
 from core.overrides import resolve
 from core.refusal import listed, nearest, shown
 from core.registry import Block, Entry, Range, check, lookup
@@ -101,13 +101,19 @@ def read(root: pathlib.Path, text: str, overrides: Mapping[str, str]) -> Claim:
     """
     name, colon, options = text.partition(":")
     path = root / FOLDER / f"{name}.py"
-    # What a file raises is told by its place, before it is run for its functions.
-    trains = "def get_config(" in path.read_text(encoding="utf-8")
-    config = stated(f"{path}{colon}{options}", root) if trains else None
+    source = path.read_text(encoding="utf-8")
+    trains, sweeps = (f"def {word}(" in source for word in ("get_config", "sweep"))
     if options and not trains:
         raise ValueError(f"{name} trains nothing, so it takes no {shown(options)}.")
-    functions = runpy.run_path(str(path))
-    said = functions["claim"]()
+    config = sweep = space = None
+    if trains:
+        config = experiment.stated(f"{path}{colon}{options}", root)
+        config, _ = resolve(config, overrides, SCHEMA)
+    if sweeps:
+        assert config is not None, f"{path} has sweep() and no get_config()"
+        sweep = experiment.space(str(path))
+        space = read_space(sweep, config, SCHEMA)
+    said = runpy.run_path(str(path))["claim"]()
     try:
         check(said, _STATEMENT, "", nested=("criterion", "search"))
         check(said.get("criterion", {}), BLOCK, "criterion")
@@ -116,22 +122,6 @@ def read(root: pathlib.Path, text: str, overrides: Mapping[str, str]) -> Claim:
         wanted.check(search)
     except ValueError as error:
         raise ValueError(f"{FOLDER}/{name}.py: claim(): {error}") from error
-    if config is not None:
-        config, _ = resolve(config, overrides, SCHEMA)
-    space, sweep = None, None
-    if "sweep" in functions:
-        assert config is not None, f"{path} has sweep() and no get_config()"
-        sweep = functions["sweep"]()
-        space = read_space(sweep, config, SCHEMA)
-    own = {key: said[key] for key in Statement._fields}
-    shown_path = f"{FOLDER}/{name}.py"
-    return Claim(
-        text,
-        shown_path,
-        Statement(**own),
-        said["criterion"],
-        search,
-        config,
-        sweep,
-        space,
-    )
+    statement = Statement(**{key: said[key] for key in Statement._fields})
+    place, criterion = f"{FOLDER}/{name}.py", said["criterion"]
+    return Claim(text, place, statement, criterion, search, config, sweep, space)
