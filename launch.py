@@ -120,6 +120,8 @@ def sweep(
     config: str,
     workdir: str = "",
     dry_run: bool = False,
+    engine: str = "",
+    workers: str = "",
     **search: str,
 ) -> None:
     """Trains the points of an experiment's sweep(), many of them in one program."""
@@ -132,11 +134,13 @@ def sweep(
         from train.trials import spread_over_cores
 
         spread_over_cores()
+        from cluster import engine_of
         from core.overrides import resolve
         from study import sweep as sweeps
         from study.search.wanted import stated as search_of
         from train.schema import SCHEMA
 
+        chosen = engine_of(engine, workers)
         resolved, notes = resolve(given, overrides, SCHEMA)
         for note in notes:
             print(one_line(note), file=sys.stderr)
@@ -147,10 +151,26 @@ def sweep(
             return
     with preparing(until=RUNNING):
         found = sweeps.run(
-            resolved, stated, workdir, search=search_of(search), command=command
+            resolved,
+            stated,
+            workdir,
+            search=search_of(search),
+            engine=chosen,
+            command=command,
         )
     for line in sweeps.summed_up(Path(workdir), found):
         print(line)
+
+
+def trials(*, workdir: str, chunk: str, command: list[str]) -> None:
+    """Trains a part of a sweep; what the engines of a sweep start."""
+    with preparing(until=RUNNING):
+        from train.trials import spread_over_cores
+
+        spread_over_cores()
+        from study.sweep import train_part
+
+        train_part(workdir, chunk, command)
 
 
 def techniques(*, family: str = "", markdown: bool = False) -> None:
@@ -225,10 +245,20 @@ COMMANDS = {
             "factor": Option("halving keeps one of so many (default 3)", "N"),
             "min-steps": Option("of halving's first rung at least (default 1)", "N"),
             "parallel": Option("settings that tpe asks for at once (default 8)", "N"),
+            "engine": Option("processes or slurm; without it, here", "NAME"),
+            "workers": Option("processes of the engine at once", "N"),
             "dry-run": Option("checks every point, lists them, and stops"),
         },
         "python launch.py sweep --config=experiments/shakespeare.py "
         "--workdir=runs/rates --search=halving --trials=27",
+    ),
+    "trials": Command(
+        trials,
+        {
+            "workdir": Option("the folder of the sweep", "DIR", needed=True),
+            "chunk": Option("a part, by its name in DIR/chunks", "NAME", needed=True),
+        },
+        "python launch.py trials --workdir=runs/rates --chunk=0123456789abcdef",
     ),
     "techniques": Command(
         techniques,
@@ -257,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options, overrides = parse(name, command, words)
             if ANY_KEY in command.options:
                 options["overrides"] = overrides
-            if command.run in (train, sweep):
+            if command.run in (train, sweep, trials):
                 options["command"] = ["launch.py", *argv]
         command.run(**options)
     except Refused as refused:

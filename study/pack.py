@@ -36,8 +36,8 @@ STRIDE = 50  # steps at most between two looks of the host: nobody waits long to
 class Pack:
     """As many of `members` as fit into memory, at the same step of the same program.
 
-    They are of `num_alike` trials. Where places without a trial cost no time there are
-    as many places whoever is in this pack, so that all packs are one program to the bit.
+    They are of `num_alike` trials. Where a place without a trial costs no time there is
+    one for each, so that all packs of them are one program, to the bit.
     """
 
     def __init__(self, members: Sequence[Member], num_alike: int):

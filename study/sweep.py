@@ -8,10 +8,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from core.settings import dump
+from cluster.engine import Engine
+from core.refusal import shown
+from core.settings import dump, load
 from core.types import Config
 from data.prepare import prepare
-from study import outcomes, sweep_plot, table
+from study import outcomes, spread, sweep_plot, table
 from study.checked import read as read_space
 from study.groups import grouped
 from study.member import Member
@@ -22,12 +24,14 @@ from study.search import wanted as searches
 from study.search.wanted import Search, Wish
 from train.assemble import Parts, check, put_together
 from train.folder import Folder, locked
-from train.logs import plain, read_json, write_json
+from train.logs import write_bytes
 from train.range_test import is_range_test
 from train.schema import SCHEMA
 from train.shelf import Shelf
 from train.trials import trial_mesh
 from train.xla_cache import use_compilation_cache
+
+RECORD = "sweep.json"  # what is searched, and how
 
 
 def run(
@@ -36,9 +40,12 @@ def run(
     workdir: str | pathlib.Path,
     *,
     search: Search,
+    engine: Engine | None = None,
     command: Sequence[str] = (),
 ) -> list[Outcome]:
     """Runs the search of what `sweep()` `stated` over a resolved config, or goes on.
+
+    Without an `engine` here, on all devices; else by its processes.
 
     Raises:
       ValueError: the space, a point of it, or the folder, which holds another sweep;
@@ -61,8 +68,26 @@ def run(
         ):
             for wish in wishes:
                 outcomes.add(folder, wish.point)
-            train(config, folder, wishes, command)
+            if engine is None:
+                train(config, folder, wishes, command)
+            else:
+                spread.spread(folder, wishes, engine)
         return outcomes.read(folder)
+
+
+def train_part(workdir: str, name: str, command: Sequence[str]) -> None:
+    """Trains a part of a sweep that an engine was given.
+
+    Raises:
+      ValueError: there is no such sweep or part.
+      Stop: as `run`.
+    """
+    use_compilation_cache()
+    folder = pathlib.Path(workdir)
+    if not (folder / RECORD).is_file():
+        raise ValueError(f"--workdir={shown(workdir, 90)} holds no sweep.")
+    config = load(folder / RECORD)["config"]
+    train(config, folder, spread.read(folder, name), command)
 
 
 def planned(config: Config, stated: Any, search: Search) -> list[str]:
@@ -114,15 +139,15 @@ def enter(
     """
     record = {
         "format": 1,
-        "config": plain(config),
-        "space": plain(stated),
+        "config": config,
+        "space": stated,
         "search": search._asdict(),
     }
-    path = folder / "sweep.json"
+    path = folder / RECORD
     if path.is_file():
-        before = read_json(path)
+        before = load(path)
         for key, value in record.items():
-            if dump(plain(before.get(key))) != dump(value):
+            if dump(before.get(key)) != dump(value):
                 raise ValueError(
                     f"{folder} holds another sweep: its {key} is another one. Take "
                     "another --workdir."
@@ -130,7 +155,8 @@ def enter(
         return
     if (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds a run, and no sweep.")
-    write_json(path, record | {"command": list(command)})
+    whole = record | {"command": tuple(command)}
+    write_bytes(path, dump(whole).encode() + b"\n")
 
 
 def train(
