@@ -1,5 +1,6 @@
 """Criteria of runs that are compared: gaps, sensitivity, steps to a target, margins."""
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ def gap_of_gaps(
     """
     lines, gaps = [], {}
     for word in (large, small):
-        settings = runs.with_({of: word}).along(along)
+        settings = runs.having({of: word}).along(along)
         capped = {
             value: setting.by_seed(lambda run: min(run.loss, initial_loss))
             for value, setting in settings.items()
@@ -81,7 +82,7 @@ def sensitivity(
     """
     arms, tops, lines = {}, {}, []
     for word in (baseline, candidate):
-        part = runs.with_({of: word})
+        part = runs.having({of: word})
         settings = part.along(along)
         costs = {
             seed: rate_sensitivity(
@@ -89,10 +90,11 @@ def sensitivity(
             )
             for seed in part.best.runs
         }
-        logs = {seed: math.log(cost) for seed, cost in costs.items()}
+        logs = {seed: _log(cost) for seed, cost in costs.items()}
         arms[word] = arm(f"{of}={word}", logs, part.edges)
-        greatest = settings[at].by_seed(lambda run: max(run.values(score)))
-        tops[word] = {seed: math.log(value) for seed, value in greatest.items()}
+        tops[word] = settings[at].by_seed(
+            lambda run: _log(max(run.values(score), default=math.inf))
+        )
         capped = [
             [min(run.loss, initial_loss) for run in setting.runs.values()]
             for setting in settings.values()
@@ -114,13 +116,18 @@ def sensitivity(
     return Judged([costs, scores], plot)
 
 
+def _log(value: float) -> float:
+    """Of what is not above 0, or not a number, inf: a run that has lost."""
+    return math.log(value) if value > 0 else math.inf
+
+
 def _times(asked: str, baseline, candidate, ratio: float) -> Part:
     """Is a number that the arms have by its logarithm `ratio` times less?"""
     part = above(asked, baseline, candidate, math.log(ratio), metric="its logarithm")
     middle, low, high = map(math.exp, part.effect[:3])
     said = f"{asked}: {middle:.3g} times [{low:.3g}, {high:.3g}]; {part.sentence}"
     effect = part.effect._replace(mean=middle, low=low, high=high)
-    return Part(asked, part.kind, said, effect, part.p, part.num_seeds)
+    return dataclasses.replace(part, sentence=said, effect=effect)
 
 
 def steps_to_target(
@@ -139,24 +146,16 @@ def steps_to_target(
     and told.
     """
     methods = {
-        word: runs.with_({of: word}) for word in (baseline, *beside, *candidates)
+        word: runs.having({of: word}) for word in (baseline, *beside, *candidates)
     }
-    parts = []
-    for number, base in enumerate((baseline, *beside)):
-        for word in candidates:
-            part = _steps(methods[base], methods[word], base, word, share)
-            told = number > 0
-            parts.append(
-                Part(
-                    part.asked,
-                    part.kind,
-                    part.sentence,
-                    part.effect,
-                    part.p,
-                    part.num_seeds,
-                    told,
-                )
-            )
+    parts = [
+        dataclasses.replace(
+            _steps(methods[base], methods[word], base, word, share),
+            told=base != baseline,
+        )
+        for base in (baseline, *beside)
+        for word in candidates
+    ]
     lines = [_curve(word, method.best) for word, method in methods.items()]
     level = methods[baseline].best.mean
     return Judged(parts, Plot("step", NATS, lines, level=level))
@@ -186,7 +185,7 @@ def _steps(theirs: Runs, ours: Runs, base: str, word: str, share: float) -> Part
     if part.kind == "INVALID":
         sentence = f"{part.sentence}; {said}"
     effect = gain._replace(mean=middle, low=low, high=high)
-    return Part(asked, part.kind, sentence, effect, part.p, part.num_seeds)
+    return dataclasses.replace(part, sentence=sentence, effect=effect)
 
 
 def _steps_to(run: Run, target: float) -> float:
@@ -227,7 +226,7 @@ def no_worse(
 
     The picture is over `along`.
     """
-    methods = {word: runs.with_({of: word}) for word in (baseline, *candidates)}
+    methods = {word: runs.having({of: word}) for word in (baseline, *candidates)}
     arms = {word: arm(word, m.best.losses, m.edges) for word, m in methods.items()}
     parts = []
     for word, margin in zip(candidates, margins, strict=True):

@@ -72,12 +72,7 @@ class Runs(NamedTuple):
     space: Space
     runs: Sequence[Run]
 
-    def where(self, **picked: Any) -> "Runs":
-        """Those with these words or values; `__` stands for the dot of a key."""
-        wanted = {key.replace("__", "."): value for key, value in picked.items()}
-        return self.with_(wanted)
-
-    def with_(self, wanted: Mapping[str, Any]) -> "Runs":
+    def having(self, wanted: Mapping[str, Any]) -> "Runs":
         """Those with these words, by place, or values, by key."""
         kept = [
             run

@@ -29,7 +29,7 @@ def regularized(
     of the lines. It is to fall from value to value in the mean, and by Page's test at
     `alpha`. The `other` cure is to gain more than `floor` nats over the least value.
     """
-    settings = runs.with_({of: strengths}).along(along)
+    settings = runs.having({of: strengths}).along(along)
     gaps = {value: setting.by_seed(_gap) for value, setting in settings.items()}
     values = list(settings)
     seeds = list(gaps[values[0]])
@@ -49,7 +49,7 @@ def regularized(
     )
     best = min(values, key=lambda value: settings[value].mean)
     inside = _inside(along, best, values)
-    helped = runs.with_({of: other}).best
+    helped = runs.having({of: other}).best
     gain = above(
         f"{other} gains more than {floor:g} nats",
         arm(f"{along}={values[0]:g}", settings[values[0]].losses),

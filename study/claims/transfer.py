@@ -28,7 +28,7 @@ def transferred(
     """
     parts, lines = [], []
     for word in (stays, moves):
-        by_width = {width: runs.with_({of: word, over: width}) for width in widths}
+        by_width = {width: runs.having({of: word, over: width}) for width in widths}
         rates = [part.best.first.point.overrides[along] for part in by_width.values()]
         octaves = math.log2(rates[0] / rates[-1])
         said = (
@@ -66,10 +66,11 @@ def _wider(
     runs: Runs, of: str, stays: str, over: str, widths: tuple[str, ...], along: str
 ) -> Part:
     """Whether the rate that was best for the narrowest serves each wider one better."""
-    narrow = runs.with_({of: stays, over: widths[0]})
+    narrow = runs.having({of: stays, over: widths[0]})
     rate = narrow.best.first.point.overrides[along]
     means = [
-        runs.with_({of: stays, over: width}).along(along)[rate].mean for width in widths
+        runs.having({of: stays, over: width}).along(along)[rate].mean
+        for width in widths
     ]
     holds = all(after <= before for before, after in itertools.pairwise(means))
     told = ", ".join(f"{mean:.3f}" for mean in means)
