@@ -5,6 +5,7 @@ import math
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 from launch import ROOT
@@ -170,3 +171,43 @@ def test_oracle_tests_that_fail_or_are_none_fail_the_claim(tmp_path):
         for name in "abc"
     }
     assert found == {"a": "PASS", "b": "FAIL", "c": "FAIL"}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A folder with a text that is worth learning."""
+    folder = tmp_path_factory.mktemp("text")
+    words = ["To be", "or not", "to be,", "that is", "the question:\n"]
+    bits = np.random.PCG64(0).random_raw(20_000)
+    spoken = " ".join(words[n % 5] for n in bits.tolist())
+    (folder / "tinyshakespeare.txt").write_text(spoken)
+    return {"data.folder": str(folder)}
+
+
+@pytest.mark.slow
+def test_a_claim_is_run_once_and_judged_again_from_its_runs(text, tmp_path):
+    page = tmp_path / "claims.md"
+    places = dict(root=ROOT, workdir=str(tmp_path / "work"), out=str(page))
+    (first,) = run(["warmup:tiny"], **places, overrides=text)
+    trials = sorted((tmp_path / "work").glob("warmup-tiny/trials/*/summary.json"))
+    before = {path: path.stat().st_mtime_ns for path in trials}
+    assert len(trials) == 20
+    (again,) = run(["warmup:tiny"], **places, overrides=text)
+    assert again == first
+    assert {path: path.stat().st_mtime_ns for path in trials} == before
+    assert first.effect.method == "t"
+    assert [len(line.x) for line in first.plot.lines] == [2, 2]
+    assert "## warmup:tiny" in page.read_text()
+
+
+@pytest.mark.slow
+def test_the_losses_of_several_devices_are_compared(text, tmp_path):
+    claim = read(ROOT, "sharding", {})
+    numbers = {key: x for key, x in claim.criterion.items() if key != "name"}
+    numbers |= dict(num_devices=(1, 2), config="experiments/claims/sharding.py:tiny")
+    same_curve = CRITERIA["same_curve"].build
+    judged = same_curve(ROOT, tmp_path, text, **numbers)
+    assert judged.kind == "PASS"
+    assert "over 20 steps" in judged.sentence
+    other = same_curve(ROOT, tmp_path, text, **numbers | dict(max_relative=0.0))
+    assert other.kind == "FAIL"
