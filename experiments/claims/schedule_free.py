@@ -22,7 +22,7 @@ def get_config(text: str = "") -> ConfigDict:
 
 
 def sweep():
-    """Five rates of the two that have one, an octave apart, and Prodigy at 1."""
+    """Five rates of each that has one, Schedule-Free's an octave up; Prodigy at 1."""
     rates = [2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2]
     return dict(
         axes={
@@ -33,7 +33,7 @@ def sweep():
                         "optim.schedule.name": "constant",
                         "optim.outer.name": "schedule_free",
                         "optim.rule.b1": 0.0,
-                        "optim.schedule.peak": rates,
+                        "optim.schedule.peak": [2 * rate for rate in rates],
                     },
                     "prodigy": {
                         "optim.rule.name": "prodigy",
