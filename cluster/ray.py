@@ -87,13 +87,13 @@ class Ray:
 def _client(address: str) -> Any:
     """Raises ValueError where there is no Ray here, or no cluster at the address."""
     try:
-        from ray.job_submission import JobSubmissionClient
+        from ray import job_submission  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError as error:
         raise ValueError(
             "engine.name='ray' needs Ray: pip install 'steepest[ray]'."
         ) from error
     try:
-        return JobSubmissionClient(address)
+        return job_submission.JobSubmissionClient(address)
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"engine.address={shown(address)} is no job server of Ray: "

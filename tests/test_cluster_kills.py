@@ -14,20 +14,14 @@ import pytest
 from cluster.processes import MARK
 from cluster.record import read
 from core.exits import NUMERICS
-from tests.workers import worker
+from tests.workers import ALONE, worker
 
-ROOT = pathlib.Path(__file__).parent.parent
-
-# The package is imported without its registry, which takes JAX and a second to import.
-CONTROLLER = """
-import json, pathlib, sys, types
-root, record, workers, attempts, *jobs = json.loads(sys.argv[1])
-sys.path.insert(0, root)
-sys.modules["cluster"] = types.ModuleType("cluster")
-sys.modules["cluster"].__path__ = [root + "/cluster"]
+CONTROLLER = f"""{ALONE}
+import json, pathlib
 from cluster.dispatch import dispatch
 from cluster.engine import Job
 from cluster.processes import Processes
+record, workers, attempts, *jobs = json.loads(sys.argv[1])
 jobs = [Job(name, tuple(command), pathlib.Path(log)) for name, command, log in jobs]
 ends = dispatch(
     jobs, Processes(workers=workers), record=record, attempts=attempts,
@@ -41,7 +35,7 @@ def start(folder, jobs, attempts):
     """A controller as a process of its own."""
     workers = len(os.sched_getaffinity(0))
     plain = [(job.name, job.command, str(job.log)) for job in jobs]
-    words = [str(ROOT), str(folder / "record.jsonl"), workers, attempts, *plain]
+    words = [str(folder / "record.jsonl"), workers, attempts, *plain]
     return subprocess.Popen(
         [sys.executable, "-S", "-c", CONTROLLER, json.dumps(words)],
         stdout=subprocess.PIPE,
