@@ -59,19 +59,24 @@ def processes_of(key):
 
 def storm(folder, jobs, attempts, kills, rng):
     """Kills so many times, starts the controller again, and returns how all ended."""
-    record, killed = folder / "record.jsonl", 0
+    record = folder / "record.jsonl"
+    kinds = [
+        "controller" if number % 5 in (1, 3) else "worker" for number in range(kills)
+    ]
+    rng.shuffle(kinds)
     controller = start(folder, jobs, attempts)
-    while killed < kills:
+    while kinds:
         assert controller.poll() is None
-        time.sleep(rng.random() * 0.15)
+        time.sleep(rng.random() * 0.3)
         found = processes_of(read(record)[0]) if record.exists() else []
-        if found and rng.random() < 0.6:
+        if not found:
+            continue
+        if kinds.pop() == "worker":
             os.kill(rng.choice(found), signal.SIGKILL)
-        elif found:
+        else:
             controller.kill()
             controller.communicate()
             controller = start(folder, jobs, attempts)
-        killed += bool(found)
     (folder / "gate").touch()
     answer, _ = controller.communicate(timeout=200)
     assert controller.returncode == 0
@@ -85,9 +90,9 @@ def storm(folder, jobs, attempts, kills, rng):
 def test_whoever_is_killed_every_job_ends_and_none_is_done_twice(
     tmp_path, kills, num_jobs, seed
 ):
-    jobs = [worker(tmp_path, f"chunk{i}", steps=20) for i in range(num_jobs)]
-    # The last is not done before the last kill, so that there is always one to kill.
-    jobs.append(worker(tmp_path, "held", gate=tmp_path / "gate"))
+    # Not done before the last kill, so that there is always one to kill.
+    jobs = [worker(tmp_path, "held", gate=tmp_path / "gate")]
+    jobs += [worker(tmp_path, f"chunk{i}", steps=20) for i in range(num_jobs)]
     jobs.append(worker(tmp_path, "diverges", NUMERICS, steps=20))
     ends = storm(tmp_path, jobs, kills, kills, random.Random(seed))
     assert ends == {job.name: 0 for job in jobs} | {"diverges": NUMERICS}
