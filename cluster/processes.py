@@ -29,6 +29,10 @@ class Processes:
     """
 
     def __init__(self, *, workers: int, device: Literal["cpu", "gpu"] = "cpu"):
+        if sys.platform != "linux":
+            raise ValueError(
+                f"engine.name='processes' needs Linux; this is {sys.platform}."
+            )
         self.capacity = workers
         self._places = _gpus(workers) if device == "gpu" else _shares(workers)
         self._running: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
@@ -147,4 +151,5 @@ def _shares(workers: int) -> list[tuple[str, dict[str, str]]]:
         )
     ends = [len(cores) * i // workers for i in range(workers + 1)]
     shares = [cores[ends[i] : ends[i + 1]] for i in range(workers)]
-    return [(",".join(map(str, share)), {}) for share in shares]
+    # On a machine that has a GPU as well, JAX would take that.
+    return [(",".join(map(str, share)), {"JAX_PLATFORMS": "cpu"}) for share in shares]

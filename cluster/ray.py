@@ -87,13 +87,13 @@ class Ray:
 def _client(address: str) -> Any:
     """Raises ValueError where there is no Ray here, or no cluster at the address."""
     try:
-        import ray.job_submission as ray  # pyright: ignore[reportMissingImports]
+        from ray import job_submission  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(
             "engine.name='ray' needs Ray: pip install 'steepest[ray]'."
         ) from error
     try:
-        return ray.JobSubmissionClient(address)
+        return job_submission.JobSubmissionClient(address)
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"engine.address={shown(address)} is no job server of Ray: "

@@ -14,20 +14,14 @@ import pytest
 from cluster.processes import MARK
 from cluster.record import read
 from core.exits import NUMERICS
-from tests.workers import worker
+from tests.workers import ALONE, worker
 
-ROOT = pathlib.Path(__file__).parent.parent
-
-# The package is imported without its registry, which takes JAX and a second to import.
-CONTROLLER = """
-import json, pathlib, sys, types
-root, record, workers, attempts, *jobs = json.loads(sys.argv[1])
-sys.path.insert(0, root)
-sys.modules["cluster"] = types.ModuleType("cluster")
-sys.modules["cluster"].__path__ = [root + "/cluster"]
+CONTROLLER = f"""{ALONE}
+import json, pathlib
 from cluster.dispatch import dispatch
 from cluster.engine import Job
 from cluster.processes import Processes
+record, workers, attempts, *jobs = json.loads(sys.argv[1])
 jobs = [Job(name, tuple(command), pathlib.Path(log)) for name, command, log in jobs]
 ends = dispatch(
     jobs, Processes(workers=workers), record=record, attempts=attempts,
@@ -41,7 +35,7 @@ def start(folder, jobs, attempts):
     """A controller as a process of its own."""
     workers = len(os.sched_getaffinity(0))
     plain = [(job.name, job.command, str(job.log)) for job in jobs]
-    words = [str(ROOT), str(folder / "record.jsonl"), workers, attempts, *plain]
+    words = [str(folder / "record.jsonl"), workers, attempts, *plain]
     return subprocess.Popen(
         [sys.executable, "-S", "-c", CONTROLLER, json.dumps(words)],
         stdout=subprocess.PIPE,
@@ -65,19 +59,24 @@ def processes_of(key):
 
 def storm(folder, jobs, attempts, kills, rng):
     """Kills so many times, starts the controller again, and returns how all ended."""
-    record, killed = folder / "record.jsonl", 0
+    record = folder / "record.jsonl"
+    kinds = [
+        "controller" if number % 5 in (1, 3) else "worker" for number in range(kills)
+    ]
+    rng.shuffle(kinds)
     controller = start(folder, jobs, attempts)
-    while killed < kills:
+    while kinds:
         assert controller.poll() is None
-        time.sleep(rng.random() * 0.15)
+        time.sleep(rng.random() * 0.3)
         found = processes_of(read(record)[0]) if record.exists() else []
-        if found and rng.random() < 0.6:
+        if not found:
+            continue
+        if kinds.pop() == "worker":
             os.kill(rng.choice(found), signal.SIGKILL)
-        elif found:
+        else:
             controller.kill()
             controller.communicate()
             controller = start(folder, jobs, attempts)
-        killed += bool(found)
     (folder / "gate").touch()
     answer, _ = controller.communicate(timeout=200)
     assert controller.returncode == 0
@@ -91,9 +90,9 @@ def storm(folder, jobs, attempts, kills, rng):
 def test_whoever_is_killed_every_job_ends_and_none_is_done_twice(
     tmp_path, kills, num_jobs, seed
 ):
-    jobs = [worker(tmp_path, f"chunk{i}", steps=20) for i in range(num_jobs)]
-    # The last is not done before the last kill, so that there is always one to kill.
-    jobs.append(worker(tmp_path, "held", gate=tmp_path / "gate"))
+    # Not done before the last kill, so that there is always one to kill.
+    jobs = [worker(tmp_path, "held", gate=tmp_path / "gate")]
+    jobs += [worker(tmp_path, f"chunk{i}", steps=20) for i in range(num_jobs)]
     jobs.append(worker(tmp_path, "diverges", NUMERICS, steps=20))
     ends = storm(tmp_path, jobs, kills, kills, random.Random(seed))
     assert ends == {job.name: 0 for job in jobs} | {"diverges": NUMERICS}

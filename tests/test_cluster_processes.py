@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -14,8 +13,8 @@ from cluster import ENGINES, leash, processes
 from cluster.engine import Job, Status
 from cluster.processes import Processes
 from core import registry
+from tests.workers import ALONE
 
-ROOT = pathlib.Path(__file__).parent.parent
 CORES = sorted(os.sched_getaffinity(0))
 REPORT = "import os; print(sorted(os.sched_getaffinity(0)))"
 REPORT += "; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.getsid(0) == os.getpid())"
@@ -63,6 +62,30 @@ def test_each_worker_sees_one_gpu_of_those_that_are_given(tmp_path, monkeypatch)
     assert seen == ["4", "GPU-ab", "4"]
     with pytest.raises(ValueError, match="workers=4 must be at most 3, the number of"):
         Processes(workers=4, device="gpu")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (dict(workers=0), r"engine\.workers=0 must lie in \[1, 4096\]"),
+        (dict(workers=1, device="tpu"), r"engine\.device='tpu' is not known"),
+        (dict(worker=1), r"engine\.worker=1 is not known\. Did you mean 'workers'"),
+    ],
+)
+def test_the_block_of_an_engine_is_checked_as_any_other(config, said):
+    block = registry.Block(ENGINES)
+    registry.check({"name": "processes", "workers": 1}, block, "engine")
+    slurm = {"name": "slurm", "workers": 4, "options": ("--time=5",)}
+    registry.check(slurm, block, "engine")
+    registry.check({"name": "ray", "workers": 4, "cpus": 0.5}, block, "engine")
+    with pytest.raises(ValueError, match=said):
+        registry.check({"name": "processes"} | config, block, "engine")
+
+
+def test_elsewhere_than_on_linux_it_is_said_that_there_are_no_processes(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ValueError, match="needs Linux; this is darwin"):
+        Processes(workers=1)
 
 
 def test_more_workers_than_cores_are_refused():
@@ -136,22 +159,21 @@ def test_another_engine_knows_a_worker_by_its_handle_and_by_its_name(tmp_path):
     assert other.find("a.key.1") is None
 
 
-STARTER = """
-import pathlib, sys, time
+STARTER = f"""{ALONE}
+import pathlib, time
+from cluster.engine import Job
 from cluster.processes import Processes
-from tests.test_cluster_processes import SLEEP, python
-print(Processes(workers=1).submit(python(pathlib.Path(sys.argv[1]), "a.k.1", SLEEP)))
-sys.stdout.flush()
+job = Job("a.k.1", ("sleep", "600"), pathlib.Path(sys.argv[1]))
+print(Processes(workers=1).submit(job), flush=True)
 time.sleep(600)
 """
 
 
 def test_a_worker_dies_with_its_controller_however_that_ends(tmp_path):
-    words = [sys.executable, "-c", STARTER, str(tmp_path)]
-    controller = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, "-S", "-c", STARTER, str(tmp_path / "log")]
+    controller = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert controller.stdout is not None
     handle = controller.stdout.readline().strip()
-    up(python(tmp_path, "a.k.1", SLEEP))
     engine = Processes(workers=1)
     assert engine.poll([handle]) == {handle: Status("running")}
     controller.kill()

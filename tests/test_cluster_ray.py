@@ -60,12 +60,12 @@ class JobSubmissionClient:
 @pytest.fixture
 def make(monkeypatch):
     """Builds the engine over the fake of Ray."""
-    module = types.ModuleType("ray.job_submission")
+    module, package = types.ModuleType("ray.job_submission"), types.ModuleType("ray")
     monkeypatch.setattr(
         module, "JobSubmissionClient", JobSubmissionClient, raising=False
     )
-    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
-    monkeypatch.setitem(sys.modules, "ray.job_submission", module)
+    monkeypatch.setattr(package, "job_submission", module, raising=False)
+    monkeypatch.setitem(sys.modules, "ray", package)
     return lambda **how: registry.build(ENGINES, {"name": "ray", "workers": 2} | how)
 
 
@@ -125,7 +125,7 @@ def test_no_server_and_no_ray_are_said_in_one_line(make, monkeypatch):
         ValueError, match=r"^engine\.address='http://nowhere' is no job"
     ):
         make(address="http://nowhere")
-    monkeypatch.setitem(sys.modules, "ray.job_submission", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install 'steepest\[ray\]'"):
         make()
 

@@ -89,35 +89,37 @@ def tool(tmp_path, monkeypatch):
         )
         program.chmod(0o755)
 
-    fake.words = lambda: [
-        call.splitlines()
-        for call in (tmp_path / "words").read_text().split("--\n")[:-1]
-    ]
     return fake
 
 
-def test_tpu_vms_are_made_filled_used_and_deleted(tool):
+def calls(folder):
+    """The words of each call of a fake."""
+    *found, _ = (folder / "words").read_text().split("--\n")
+    return [call.splitlines() for call in found]
+
+
+def test_tpu_vms_are_made_filled_used_and_deleted(tool, tmp_path):
     tool("gcloud")
     assert render.start(rendered("gcloud")) == 0
-    calls = tool.words()
+    made = calls(tmp_path)
     where = ["--project=my-project-1", "--zone=us-east5-a"]
-    assert all(call[:3] == ["compute", "tpus", "tpu-vm"] for call in calls)
-    assert all(call[-2:] == where for call in calls)
-    assert [call[3] for call in calls] == ["create", "scp", "ssh", "delete"]
-    assert "--accelerator-type=v5p-16" in calls[0]
-    assert "--spot" not in calls[0]
-    inside = next(word for word in calls[2] if word.startswith("--command="))
+    assert all(call[:3] == ["compute", "tpus", "tpu-vm"] for call in made)
+    assert all(call[-2:] == where for call in made)
+    assert [call[3] for call in made] == ["create", "scp", "ssh", "delete"]
+    assert "--accelerator-type=v5p-16" in made[0]
+    assert "--spot" not in made[0]
+    inside = next(word for word in made[2] if word.startswith("--command="))
     assert inside.endswith("'--workdir=gs://b/my sweep' '--chunk=c'\"'\"'s.json'")
 
 
 @pytest.mark.parametrize("fails", ["create", "scp", "ssh"])
-def test_tpu_vms_are_deleted_whatever_fails_and_its_code_is_told(tool, fails):
+def test_tpu_vms_are_deleted_whatever_fails_and_its_code_is_told(tool, tmp_path, fails):
     tool("gcloud", fails)
     assert render.start(rendered("gcloud", spot=True)) == 9
-    verbs = [call[3] for call in tool.words()]
+    verbs = [call[3] for call in calls(tmp_path)]
     order = ["create", "scp", "ssh"]
     assert verbs == [*order[: order.index(fails) + 1], "delete"]
-    assert "--spot" in tool.words()[0]
+    assert "--spot" in calls(tmp_path)[0]
 
 
 def test_a_job_set_is_written_and_applied(tool, tmp_path):
@@ -125,7 +127,7 @@ def test_a_job_set_is_written_and_applied(tool, tmp_path):
     job = rendered("jobset", tmp_path / "job.yaml")
     assert render.start(job) == 0
     assert (tmp_path / "job.yaml").read_text() == job.text
-    assert tool.words() == [["apply", "-f", str(tmp_path / "job.yaml")]]
+    assert calls(tmp_path) == [["apply", "-f", str(tmp_path / "job.yaml")]]
 
 
 def test_a_tool_that_is_not_there_is_named(monkeypatch, tmp_path):

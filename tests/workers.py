@@ -5,6 +5,16 @@ import sys
 
 from cluster.engine import Job
 
+ROOT = pathlib.Path(__file__).parent.parent
+
+# Begins a program: modules of `cluster` without its registry, which imports JAX.
+ALONE = f"""
+import sys, types
+sys.path.insert(0, {str(ROOT)!r})
+sys.modules["cluster"] = types.ModuleType("cluster")
+sys.modules["cluster"].__path__ = [{str(ROOT / "cluster")!r}]
+"""
+
 # Holds its folder while it runs, counts its steps in a file and says when it is done.
 WORKER = r"""
 import fcntl, os, pathlib, sys, time
