@@ -117,10 +117,12 @@ def _lead(judged: Contest) -> str:
     seeds = {run.seed for run in found.runs}
     settings = sum(len(arm.settings) for arm in arms)
     told = (
-        f"{len(found.runs)} runs: {len(arms)} arms, {settings} settings, {len(seeds)} "
-        f"seeds. The baseline is {judged.baseline.name}; {judged.metric} ranks, "
+        f"{len(found.runs)} runs: arms {len(arms)}, settings {settings}, seeds "
+        f"{len(seeds)}. The baseline is {judged.baseline.name}; {judged.metric} ranks, "
         f"{judged.better} is better."
     )
+    if len(arms) == 1 and arms[0].keys:
+        told += f" Keys that could tell arms apart: {', '.join(arms[0].keys)}."
     wrong = sum(verdict.kind == "INVALID" for verdict in judged.verdicts.values())
     if wrong:
         told += f" Comparisons that are INVALID: {wrong} of {len(judged.verdicts)}."

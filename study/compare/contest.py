@@ -201,7 +201,9 @@ def _level(arms: list[Tuned]) -> list[Tuned]:
 def finding(contest: Contest) -> str:
     """What the comparison says, in a sentence: who wins, or why nobody does."""
     if not contest.candidates:
-        return f"One arm only, {contest.baseline.name}: there is nothing to compare"
+        mean = fixed(mean_score(contest, contest.baseline), contest.digits).text
+        best = f"at best it has {contest.metric} {mean}"
+        return f"One arm only, {contest.baseline.name}: {best}"
     judged = {arm.name: contest.verdicts[arm.name] for arm in contest.candidates}
     passed = [name for name, verdict in judged.items() if verdict.kind == "PASS"]
     if not passed:
