@@ -118,9 +118,10 @@ def _lead(judged: Contest) -> str:
     settings = sum(len(arm.settings) for arm in arms)
     told = (
         f"{len(found.runs)} runs: arms {len(arms)}, settings {settings}, seeds "
-        f"{len(seeds)}. The baseline is {judged.baseline.name}; {judged.metric} ranks, "
-        f"{judged.better} is better."
+        f"{len(seeds)}. {judged.metric} ranks, {judged.better} is better."
     )
+    if judged.candidates:
+        told += f" The baseline is {judged.baseline.name}."
     if len(arms) == 1 and arms[0].keys:
         told += f" Keys that could tell arms apart: {', '.join(arms[0].keys)}."
     wrong = sum(verdict.kind == "INVALID" for verdict in judged.verdicts.values())
