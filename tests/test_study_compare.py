@@ -241,6 +241,16 @@ def test_one_arm_alone_is_told_and_is_no_error(tmp_path):
     assert finding(judged(write(tmp_path / "adam", ADAM))).startswith("One arm only")
 
 
+def test_a_path_without_a_result_is_told_and_not_passed_over(tmp_path):
+    adam, muon = write(tmp_path / "adam", ADAM), write(tmp_path / "muon", MUON[:1])
+    (muon / "0" / "summary.json").unlink()
+    told = judged(adam, muon)
+    assert told.empty == ["muon"]
+    assert finding(told) == (
+        "No winner can be named: of muon there is no run with a result"
+    )
+
+
 def test_a_target_is_reached_at_the_first_evaluation_that_is_as_good(tmp_path):
     adam = write(tmp_path / "adam", ADAM, points=4)
     muon = write(tmp_path / "muon", [*MUON[:4], math.nan], points=4)
@@ -294,6 +304,7 @@ WRONG = {
     "by": (["{}/adam"], dict(by=["optim.decoy"]), "Did you mean 'optim.decay'"),
     "same": (["{}/adam"], dict(by=["optim.decay"]), "is 0.01 in all runs"),
     "margin": (["{}/adam"], dict(margin=0.0), r"margin=0\.0 must be above 0"),
+    "both": (["{}/adam"], dict(margin=0.1, floor=0.1), "give one of them"),
     "out": (["{}/adam"], dict(out="{}/report.pdf"), r"must be the name of an \.html"),
 }
 

@@ -87,6 +87,11 @@ def compare(
     page_path = _page_path(out)
     if margin is not None and not margin > 0:
         raise ValueError(f"margin={shown(margin)} must be above 0.")
+    if margin is not None and floor:
+        raise ValueError(
+            f"floor={floor} asks who is better, margin={margin} whether both are equal: "
+            "give one of them."
+        )
     command = redacted(command, os.environ)
     question = Above(floor) if margin is None else Within(margin)
     found = scored(read(paths), metric)
@@ -127,6 +132,8 @@ def _lead(judged: Contest) -> str:
     wrong = sum(verdict.kind == "INVALID" for verdict in judged.verdicts.values())
     if wrong:
         told += f" Comparisons that are INVALID: {wrong} of {len(judged.verdicts)}."
+    if judged.empty:
+        told += f" Without any run that has a result: {', '.join(judged.empty)}."
     if found.unread:
         told += f" Left out, for they have no result: {len(found.unread)} runs."
     return told

@@ -47,9 +47,9 @@ def against_compute(contest: Contest) -> Section:
     base, digits = contest.baseline.name, contest.digits
     heads = ["arm", *(f"at {fixed(v, digits).text}" for v in data["levels"])]
     reading = (
-        "Mean curves of the best settings, of runs that did not diverge. Only the large "
-        "dots, ends of a schedule, are results; hollow ones are mid-schedule, where the "
-        "rate is high and rankings can turn."
+        "Mean curves of the best settings, of runs that did not diverge. Only the "
+        "large dots, ends of a schedule, are results; hollow ones are mid-schedule, "
+        "where the rate is high and rankings can turn."
     )
     alt = f"{contest.metric} over {unit}, a curve for each of {', '.join(curves)}"
     drawn = picture(_curves(contest, curves, unit), alt, height=3.8, width=7.4)
