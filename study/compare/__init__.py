@@ -89,7 +89,7 @@ def compare(
         raise ValueError(f"margin={shown(margin)} must be above 0.")
     if margin is not None and floor:
         raise ValueError(
-            f"floor={floor} asks who is better, margin={margin} whether both are equal: "
+            f"floor={floor} asks who is better, margin={margin} who is equal: "
             "give one of them."
         )
     command = redacted(command, os.environ)
