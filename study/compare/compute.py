@@ -53,7 +53,7 @@ def against_compute(contest: Contest) -> Section:
     )
     alt = f"{contest.metric} over {unit}, a curve for each of {', '.join(curves)}"
     drawn = picture(_curves(contest, curves, unit), alt, height=3.8, width=7.4)
-    caption = f"Times fewer {unit} than {base}, the columns by {contest.metric}"
+    caption = f"Speed-up in {unit} over {base}, at equal {contest.metric}"
     note = "The last level is the baseline's own end; those before it are mid-schedule."
     tables = [Table(heads, table, caption)] if table and levels else []
     if tables:
