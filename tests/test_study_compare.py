@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from study.compare import compare
+from study.compare.compute import against_compute
 from study.compare.contest import contest, finding
 from study.compare.race import time_to_target
 from study.compare.runs import read, scored
@@ -269,6 +270,17 @@ def test_a_target_is_reached_at_the_first_evaluation_that_is_as_good(tmp_path):
     assert facts["adam"]["compile_seconds"] == 3.5
     nobody = time_to_target(judged(adam, muon, target=1.0)).data["arms"]
     assert {one["median"]["seconds"] for one in nobody} == {math.inf}
+
+
+def test_the_same_curve_at_half_the_cost_is_twice_as_fast_at_every_level(tmp_path):
+    dear = write(tmp_path / "dear", ADAM, model_flops=2e12)
+    cheap = write(tmp_path / "cheap", ADAM, model_flops=1e12)
+    told = against_compute(judged(dear, cheap)).data
+    facts = {one["name"]: one for one in told["arms"]}
+    assert told["cost"] == "model_flops"
+    assert facts["cheap"]["speedup"] == pytest.approx([2.0, 2.0, 2.0])
+    assert told["levels"][-1] == pytest.approx(np.mean(ADAM))
+    assert facts["cheap"]["mid_schedule"] == [True] * 7 + [False]
 
 
 def test_the_target_is_a_score_that_half_of_the_baseline_reaches(tmp_path):
