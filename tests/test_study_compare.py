@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from study.compare import compare
+from study.compare.compute import against_compute
 from study.compare.contest import contest, finding
 from study.compare.race import time_to_target
 from study.compare.runs import read, scored
@@ -241,6 +242,16 @@ def test_one_arm_alone_is_told_and_is_no_error(tmp_path):
     assert finding(judged(write(tmp_path / "adam", ADAM))).startswith("One arm only")
 
 
+def test_a_path_without_a_result_is_told_and_not_passed_over(tmp_path):
+    adam, muon = write(tmp_path / "adam", ADAM), write(tmp_path / "muon", MUON[:1])
+    (muon / "0" / "summary.json").unlink()
+    told = judged(adam, muon)
+    assert told.empty == ["muon"]
+    assert finding(told) == (
+        "No winner can be named: of muon there is no run with a result"
+    )
+
+
 def test_a_target_is_reached_at_the_first_evaluation_that_is_as_good(tmp_path):
     adam = write(tmp_path / "adam", ADAM, points=4)
     muon = write(tmp_path / "muon", [*MUON[:4], math.nan], points=4)
@@ -259,6 +270,17 @@ def test_a_target_is_reached_at_the_first_evaluation_that_is_as_good(tmp_path):
     assert facts["adam"]["compile_seconds"] == 3.5
     nobody = time_to_target(judged(adam, muon, target=1.0)).data["arms"]
     assert {one["median"]["seconds"] for one in nobody} == {math.inf}
+
+
+def test_the_same_curve_at_half_the_cost_is_twice_as_fast_at_every_level(tmp_path):
+    dear = write(tmp_path / "dear", ADAM, model_flops=2e12)
+    cheap = write(tmp_path / "cheap", ADAM, model_flops=1e12)
+    told = against_compute(judged(dear, cheap)).data
+    facts = {one["name"]: one for one in told["arms"]}
+    assert told["cost"] == "model_flops"
+    assert facts["cheap"]["speedup"] == pytest.approx([2.0, 2.0, 2.0])
+    assert told["levels"][-1] == pytest.approx(np.mean(ADAM))
+    assert facts["cheap"]["mid_schedule"] == [True] * 7 + [False]
 
 
 def test_the_target_is_a_score_that_half_of_the_baseline_reaches(tmp_path):
@@ -294,6 +316,7 @@ WRONG = {
     "by": (["{}/adam"], dict(by=["optim.decoy"]), "Did you mean 'optim.decay'"),
     "same": (["{}/adam"], dict(by=["optim.decay"]), "is 0.01 in all runs"),
     "margin": (["{}/adam"], dict(margin=0.0), r"margin=0\.0 must be above 0"),
+    "both": (["{}/adam"], dict(margin=0.1, floor=0.1), "give one of them"),
     "out": (["{}/adam"], dict(out="{}/report.pdf"), r"must be the name of an \.html"),
 }
 

@@ -87,6 +87,11 @@ def compare(
     page_path = _page_path(out)
     if margin is not None and not margin > 0:
         raise ValueError(f"margin={shown(margin)} must be above 0.")
+    if margin is not None and floor:
+        raise ValueError(
+            f"floor={floor} asks who is better, margin={margin} who is equal: "
+            "give one of them."
+        )
     command = redacted(command, os.environ)
     question = Above(floor) if margin is None else Within(margin)
     found = scored(read(paths), metric)
@@ -117,13 +122,18 @@ def _lead(judged: Contest) -> str:
     seeds = {run.seed for run in found.runs}
     settings = sum(len(arm.settings) for arm in arms)
     told = (
-        f"{len(found.runs)} runs: {len(arms)} arms, {settings} settings, {len(seeds)} "
-        f"seeds. The baseline is {judged.baseline.name}; {judged.metric} ranks, "
-        f"{judged.better} is better."
+        f"{len(found.runs)} runs: arms {len(arms)}, settings {settings}, seeds "
+        f"{len(seeds)}. {judged.metric} ranks, {judged.better} is better."
     )
+    if judged.candidates:
+        told += f" The baseline is {judged.baseline.name}."
+    if len(arms) == 1 and arms[0].keys:
+        told += f" Keys that could tell arms apart: {', '.join(arms[0].keys)}."
     wrong = sum(verdict.kind == "INVALID" for verdict in judged.verdicts.values())
     if wrong:
         told += f" Comparisons that are INVALID: {wrong} of {len(judged.verdicts)}."
+    if judged.empty:
+        told += f" Without any run that has a result: {', '.join(judged.empty)}."
     if found.unread:
         told += f" Left out, for they have no result: {len(found.unread)} runs."
     return told

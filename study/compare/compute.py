@@ -47,16 +47,20 @@ def against_compute(contest: Contest) -> Section:
     base, digits = contest.baseline.name, contest.digits
     heads = ["arm", *(f"at {fixed(v, digits).text}" for v in data["levels"])]
     reading = (
-        f"Mean curves of the best settings, of runs that did not diverge. Read across, "
-        f"at equal {contest.metric}: the table says how many times fewer {unit} than "
-        f"{base} each arm takes. Only the large dots, ends of a schedule, are results; "
-        "hollow ones are mid-schedule, where the rate is high and rankings can turn."
+        "Mean curves of the best settings, of runs that did not diverge. Only the "
+        "large dots, ends of a schedule, are results; hollow ones are mid-schedule, "
+        "where the rate is high and rankings can turn."
     )
     alt = f"{contest.metric} over {unit}, a curve for each of {', '.join(curves)}"
     drawn = picture(_curves(contest, curves, unit), alt, height=3.8, width=7.4)
-    caption = f"Times fewer {unit} than {base}, the columns by {contest.metric}"
+    caption = f"Speed-up in {unit} over {base}, at equal {contest.metric}"
     note = "The last level is the baseline's own end; those before it are mid-schedule."
     tables = [Table(heads, table, caption)] if table and levels else []
+    if tables:
+        reading += (
+            f" The table reads across, at equal {contest.metric}: how many times fewer "
+            f"{unit} than {base} an arm takes."
+        )
     return Section(key, title, reading, data, tables, [drawn], [note] if tables else [])
 
 

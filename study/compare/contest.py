@@ -35,6 +35,7 @@ class Contest:
     question: Above | Within
     verdicts: Mapping[str, Verdict]
     target: float
+    empty: Sequence[str] = ()  # arms without a run that has a result
 
     @property
     def candidates(self) -> list[Tuned]:
@@ -130,6 +131,7 @@ def contest(
         question,
         verdicts,
         target,
+        groups.empty,
     )
 
 
@@ -200,8 +202,13 @@ def _level(arms: list[Tuned]) -> list[Tuned]:
 
 def finding(contest: Contest) -> str:
     """What the comparison says, in a sentence: who wins, or why nobody does."""
+    if not contest.candidates and contest.empty:
+        names = joined(contest.empty)
+        return f"No winner can be named: of {names} there is no run with a result"
     if not contest.candidates:
-        return f"One arm only, {contest.baseline.name}: there is nothing to compare"
+        mean = fixed(mean_score(contest, contest.baseline), contest.digits).text
+        best = f"at best it has {contest.metric} {mean}"
+        return f"One arm only, {contest.baseline.name}: {best}"
     judged = {arm.name: contest.verdicts[arm.name] for arm in contest.candidates}
     passed = [name for name, verdict in judged.items() if verdict.kind == "PASS"]
     if not passed:

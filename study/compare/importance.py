@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,13 +23,15 @@ def importance(contest: Contest) -> Section:
     key, title = "importance", "What mattered in the sweep"
     if not contest.found.sweeps:
         return Section(key, title, absent="The runs are of no sweep, so of no space.")
-    data, why = [], ""
+    data, why, doubts = [], "", []
     for folder in contest.found.sweeps:
         try:
             stated = read_json(folder / SWEEP)
             config = _restored(stated["config"])
             space = checked.read(stated["space"], config, SCHEMA)
-            shares = tpe.importance(space, list(_records(contest, folder)))
+            with warnings.catch_warnings(record=True) as doubts:
+                warnings.simplefilter("always")
+                shares = tpe.importance(space, list(_records(contest, folder)))
         except (ValueError, KeyError, TypeError) as error:
             why = f"{folder.name}: {error}"
             continue
@@ -52,7 +55,9 @@ def importance(contest: Contest) -> Section:
         width=6.2,
     )
     heads = ["sweep", "axis", "share"]
-    return Section(key, title, reading, data, [Table(heads, rows)], [drawn])
+    note = "Some axes have too few settings for it: their shares are inexact."
+    notes = [note] if doubts else []
+    return Section(key, title, reading, data, [Table(heads, rows)], [drawn], notes)
 
 
 def _records(contest: Contest, sweep: pathlib.Path) -> Iterator[tpe.Record]:

@@ -50,11 +50,13 @@ def counts(key: str) -> bool:
 class Groups(NamedTuple):
     """The runs of each arm by its name, and the keys that tell arms apart.
 
-    No keys: each is what one path holds.
+    No keys: each is what one path holds, and `empty` are paths without a run of their
+    own that has a result.
     """
 
     runs: dict[str, Runs]
     keys: Sequence[str]
+    empty: Sequence[str] = ()
 
 
 def told_apart(runs: Runs, paths: Sequence[str], by: Sequence[str]) -> Groups:
@@ -79,7 +81,8 @@ def told_apart(runs: Runs, paths: Sequence[str], by: Sequence[str]) -> Groups:
     if not by and len(paths) > 1:
         names = names_of(paths)
         parts = {n: [r for r in runs if r.source == i] for i, n in enumerate(names)}
-        return Groups({name: part for name, part in parts.items() if part}, ())
+        empty = [name for name, part in parts.items() if not part]
+        return Groups({n: part for n, part in parts.items() if part}, (), empty)
     keys = list(by) or _naming(runs, unlike)
     groups: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: [_order(run.config.get(k)) for k in keys]):

@@ -13,8 +13,12 @@ from study.compare.plots import QUIET, color_of, legend_beside, picture, prefixe
 from study.compare.section import Section, Table, amount, fixed
 from study.compare.tuned import Setting
 
-COSTS = {"model_flops": "FLOPs", "tokens": "tokens", "seconds": "seconds of training"}
-SIZES = {"parameters": "parameters"}
+COSTS = {
+    "model_flops": "FLOPs",
+    "parameters": "parameters",
+    "tokens": "tokens",
+    "seconds": "seconds of training",
+}
 
 
 def pareto(contest: Contest) -> Section:
@@ -25,32 +29,9 @@ def pareto(contest: Contest) -> Section:
     if not cost:
         why = "The runs do not tell what they cost, or all cost the same."
         return Section(key, title, absent=why)
-    costs = np.array([_amount(setting, cost) for _, setting in pairs])
-    losses = np.array([setting.loss for _, setting in pairs])
-    front = on_front(costs, losses)
-    if not front.any():
+    if all(math.isinf(setting.loss) for _, setting in pairs):
         return Section(key, title, absent="All settings have runs that diverged.")
-    worst = _beyond(costs), _beyond(losses[np.isfinite(losses)])
-    data: dict[str, Any] = {"cost": cost, "worst": [worst[0], contest.sign * worst[1]]}
-    data["settings"] = [
-        {
-            "arm": name,
-            "setting": dict(setting.values),
-            "cost": float(spent),
-            "value": contest.sign * float(loss),
-            "on_front": bool(is_on),
-        }
-        for (name, setting), spent, loss, is_on in zip(
-            pairs, costs, losses, front, strict=True
-        )
-    ]
-    names = np.array([name for name, _ in pairs])
-    data["hypervolume"] = {
-        arm.name: hypervolume(
-            costs[names == arm.name], losses[names == arm.name], worst
-        )
-        for arm in contest.ranked
-    }
+    data, word = _measured(contest, pairs, cost), COSTS[cost]
     best = sorted(
         (one for one in data["settings"] if one["on_front"]),
         key=lambda one: (one["cost"], contest.sign * one["value"]),
@@ -64,7 +45,6 @@ def pareto(contest: Contest) -> Section:
         ]
         for one in best
     ]
-    word = {**COSTS, **SIZES}[cost]
     volumes = [[name, amount(v)] for name, v in data["hypervolume"].items()]
     reading = (
         f"Each dot is a setting, the mean over its seeds, at its {word}. Coloured are "
@@ -74,15 +54,47 @@ def pareto(contest: Contest) -> Section:
     )
     if cost == "seconds":
         reading += " Trials that are trained together share their seconds."
-    alt = f"{contest.metric} against {word}; {front.sum()} of {front.size} on the front"
+    alt = f"{contest.metric} against {word}; on the front: {len(best)} of {len(pairs)}"
     drawn = picture(_scatter(contest, data, word), alt, height=3.4, width=6.8)
+    heads = ["arm", "setting", word, contest.metric]
     tables = [
-        Table(
-            ["arm", "setting", word, contest.metric], rows, "The front", ("setting",)
-        ),
+        Table(heads, rows, "The front", ("setting",)),
         Table(["arm", "hypervolume"], volumes),
     ]
     return Section(key, title, reading, data, tables, [drawn])
+
+
+def _measured(
+    contest: Contest, pairs: Sequence[tuple[str, Setting]], cost: str
+) -> dict[str, Any]:
+    """Each setting's cost and score, whether it is on the front, and areas by arm."""
+    costs = np.array([_amount(setting, cost) for _, setting in pairs])
+    losses = np.array([setting.loss for _, setting in pairs])
+    names = np.array([name for name, _ in pairs])
+    worst = _beyond(costs), _beyond(losses[np.isfinite(losses)])
+    volumes = {}
+    for arm in contest.ranked:
+        own = names == arm.name
+        volumes[arm.name] = hypervolume(costs[own], losses[own], worst)
+    settings = [
+        {
+            "arm": name,
+            "setting": dict(setting.values),
+            "cost": float(spent),
+            "value": contest.sign * float(loss),
+            "on_front": bool(is_on),
+        }
+        for (name, setting), spent, loss, is_on in zip(
+            pairs, costs, losses, on_front(costs, losses), strict=True
+        )
+    ]
+    corner = [worst[0], contest.sign * worst[1]]
+    return {
+        "cost": cost,
+        "worst": corner,
+        "settings": settings,
+        "hypervolume": volumes,
+    }
 
 
 def _beyond(values: np.ndarray) -> float:
@@ -92,7 +104,7 @@ def _beyond(values: np.ndarray) -> float:
 
 def _cost(contest: Contest, pairs: Sequence[tuple[str, Setting]]) -> str:
     """The first cost that all settings tell and in which they differ."""
-    for cost in ("model_flops", "parameters", "tokens", "seconds"):
+    for cost in COSTS:
         found = [_amount(setting, cost) for _, setting in pairs]
         if all(x > 0 for x in found) and max(found) > 1.001 * min(found):
             return cost

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from study.compare.contest import Contest, joined, mean_score, score_interval
-from study.compare.naming import described
+from study.compare.naming import described, told
 from study.compare.section import Section, Table, amount, count, fixed
 from study.compare.tuned import Tuned
 
@@ -60,7 +60,7 @@ def leaderboard(contest: Contest) -> Section:
             Table(heads, rows, wide=("best setting",)),
             Table(spent, costs, "What was spent"),
         ],
-        notes=[_caution(contest), *_short(contest)],
+        notes=[*_caution(contest), *_short(contest), *_edges(contest)],
     )
 
 
@@ -96,12 +96,25 @@ def _total(arm: Tuned, name: str) -> float:
     return float(sum(run.amount(name) for run in arm.runs))
 
 
-def _caution(contest: Contest) -> str:
+def _caution(contest: Contest) -> list[str]:
+    """That an arm was tuned on the seeds that it is judged by."""
+    if not contest.candidates:
+        return []
     each = [f"{len(arm.settings)} for {arm.name}" for arm in contest.ranked]
-    return (
+    return [
         "The best setting was chosen and then compared on the same seeds. That favours "
         f"the arm with more settings: there were {joined(each)}."
-    )
+    ]
+
+
+def _edges(contest: Contest) -> list[str]:
+    """Where the best of an arm is the last that was tried, so that none is known."""
+    return [
+        f"The best {edge.key}={told(edge.value)} of {arm.name} is the {edge.side} that "
+        "was tried: a better one may lie beyond."
+        for arm in contest.ranked
+        for edge in arm.arm.edges
+    ]
 
 
 def _short(contest: Contest) -> list[str]:
