@@ -7,6 +7,7 @@ What the user got wrong is one line on stderr and exit code 2; `core/exits.py` h
 other codes. Whatever needs JAX is imported once the words are known to be right.
 """
 
+import inspect
 import os
 import re
 import sys
@@ -16,13 +17,15 @@ from typing import Any
 
 from core.command import ANY_KEY, Command, Option, choose, explain, overview, parse
 from core.exits import DONE, PREEMPTED, REFUSED, Stop
-from core.experiment import space, stated
+from core.experiment import stated
 from core.refusal import Refused, nearest, one_line, preparing, short, shown
+from core.workdir import folder, run_folder
+from study.commands import STUDY
 
 ROOT = Path(__file__).resolve().parent
 
 # Functions of a run that has begun: an error in them is no longer the user's.
-RUNNING = ("train.loop.fit", "train.run._finish", "study.member.finish")
+RUNNING = ("train.loop.fit", "train.run._finish")
 
 # Checkpoints that have no number.
 WORDS = re.compile("best|latest|average:[1-9][0-9]{0,3}", re.ASCII)
@@ -43,7 +46,7 @@ def train(
         if not (workdir or dry_run):
             raise ValueError("train needs --workdir=DIR, where the run is kept.")
         if workdir:
-            _folder(workdir)
+            folder(workdir)
         given = load(config)
         from core.overrides import resolve
         from core.settings import dump
@@ -74,7 +77,7 @@ def evaluate(
 ) -> None:
     """Scores a run, and what it answers, on a split of its data."""
     with preparing():
-        _run_folder(workdir)
+        run_folder(workdir)
         _only_decode(overrides)
         step = checkpoint.isascii() and checkpoint.isdigit() and len(checkpoint) < 20
         if not (step or WORDS.fullmatch(checkpoint)):
@@ -101,7 +104,7 @@ def predict(
     counted, a line break within an answer is written \\n.
     """
     with preparing():
-        _run_folder(workdir)
+        run_folder(workdir)
         _only_decode(overrides)
         from train.generate import predict
 
@@ -111,66 +114,6 @@ def predict(
                 if text is None or len(answers) > 1:
                     said = said.replace("\n", "\\n")
                 print(f"{score:.4f}\t{said}" if len(answers) > 1 else said, flush=True)
-
-
-def sweep(
-    *,
-    overrides: Mapping[str, str],
-    command: list[str],
-    config: str,
-    workdir: str = "",
-    dry_run: bool = False,
-    engine: str = "",
-    workers: str = "",
-    **search: str,
-) -> None:
-    """Trains the points of an experiment's sweep(), many of them in one program."""
-    with preparing():
-        if not (workdir or dry_run):
-            raise ValueError("sweep needs --workdir=DIR, where the runs are kept.")
-        if workdir:
-            _folder(workdir)
-        given, stated = load(config), space(config)
-        from train.trials import spread_over_cores
-
-        spread_over_cores()
-        from cluster import engine_of
-        from core.overrides import resolve
-        from study import sweep as sweeps
-        from study.search.wanted import stated as search_of
-        from train.schema import SCHEMA
-
-        chosen = engine_of(engine, workers)
-        resolved, notes = resolve(given, overrides, SCHEMA)
-        for note in notes:
-            print(one_line(note), file=sys.stderr)
-        if dry_run:
-            points = sweeps.planned(resolved, stated, search_of(search))
-            print("\n".join(points))
-            print("The sweep is sound. Nothing was run.", file=sys.stderr)
-            return
-    with preparing(until=RUNNING):
-        found = sweeps.run(
-            resolved,
-            stated,
-            workdir,
-            search=search_of(search),
-            engine=chosen,
-            command=command,
-        )
-    for line in sweeps.summed_up(Path(workdir), found):
-        print(line)
-
-
-def trials(*, workdir: str, chunk: str, command: list[str]) -> None:
-    """Trains a part of a sweep; what the engines of a sweep start."""
-    with preparing(until=RUNNING):
-        from train.trials import spread_over_cores
-
-        spread_over_cores()
-        from study.sweep import train_part
-
-        train_part(workdir, chunk, command)
 
 
 def techniques(*, family: str = "", markdown: bool = False) -> None:
@@ -227,39 +170,7 @@ COMMANDS = {
         "python launch.py predict --workdir=runs/shakespeare --text='ROMEO:' "
         "--config.decode.name=sample --config.decode.temperature=0.8",
     ),
-    "sweep": Command(
-        sweep,
-        {
-            "config": Option(
-                "an experiment with a sweep()",
-                "experiments/NAME.py[:OPTIONS]",
-                needed=True,
-            ),
-            "workdir": Option("where the runs are kept; what is there goes on", "DIR"),
-            ANY_KEY: Option("sets one key in every point", "VALUE"),
-            "search": Option(
-                "grid (default), random, halton, sobol, tpe, halving, hyperband", "NAME"
-            ),
-            "trials": Option("settings to try; each is run with all seeds", "N"),
-            "seed": Option("of what the search draws (default 0)", "N"),
-            "factor": Option("halving keeps one of so many (default 3)", "N"),
-            "min-steps": Option("of halving's first rung at least (default 1)", "N"),
-            "parallel": Option("settings that tpe asks for at once (default 8)", "N"),
-            "engine": Option("processes or slurm; without it, here", "NAME"),
-            "workers": Option("processes of the engine at once", "N"),
-            "dry-run": Option("checks every point, lists them, and stops"),
-        },
-        "python launch.py sweep --config=experiments/shakespeare.py "
-        "--workdir=runs/rates --search=halving --trials=27",
-    ),
-    "trials": Command(
-        trials,
-        {
-            "workdir": Option("the folder of the sweep", "DIR", needed=True),
-            "chunk": Option("a part, by its name in DIR/chunks", "NAME", needed=True),
-        },
-        "python launch.py trials --workdir=runs/rates --chunk=0123456789abcdef",
-    ),
+    **STUDY,
     "techniques": Command(
         techniques,
         {
@@ -287,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options, overrides = parse(name, command, words)
             if ANY_KEY in command.options:
                 options["overrides"] = overrides
-            if command.run in (train, sweep, trials):
+            if "command" in inspect.signature(command.run).parameters:
                 options["command"] = ["launch.py", *argv]
         command.run(**options)
     except Refused as refused:
@@ -307,29 +218,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def load(text: str) -> dict[str, Any]:
     """What `--config=` names, among the experiments of this folder."""
     return stated(text, ROOT)
-
-
-def _folder(text: str) -> None:
-    """Raises ValueError where no folder can be at `--workdir`."""
-    try:
-        if os.path.isdir(text) or not os.stat(text):
-            return
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise ValueError(f"--workdir={shown(text)}: {error.strerror}.") from error
-    raise ValueError(f"--workdir={shown(text)} is a file, not a folder.")
-
-
-def _run_folder(text: str) -> None:
-    """Raises ValueError unless a run is kept in the folder."""
-    _folder(text)
-    if not os.path.isfile(os.path.join(text, "config.json")):
-        beside = {str(file.parent) for file in Path(text).parent.glob("*/config.json")}
-        raise ValueError(
-            f"--workdir={shown(text, 90)} holds no run: there is no config.json."
-            f"{nearest(text, beside)}"
-        )
 
 
 def _only_decode(overrides: Mapping[str, str]) -> None:

@@ -58,7 +58,8 @@ def main() -> None:
             began = time.perf_counter()
             until = parts._replace(num_steps=first + STEPS)
             batches = ahead(placed_batches(until, first), 2)
-            state = fit(state, step, batches, num_steps=first + STEPS, hooks=hooks)
+            numbers = range(first + 1, first + STEPS + 1)
+            state = fit(state, step, batches, numbers=numbers, hooks=hooks)
             whole = time.perf_counter() - began
             if number:  # the first round warms up
                 shares.append(1 - bare / whole)

@@ -1,40 +1,29 @@
 """Other machines: engines that start commands and jobs brought to their ends."""
 
-import shutil
-
-from cluster.engine import Engine
 from cluster.processes import Processes
+from cluster.ray import Ray
+from cluster.render import gcloud, jobset, skypilot
 from cluster.slurm import Slurm
-from core.refusal import shown
-from core.registry import Entry, Range, lookup
+from core.registry import Entry, Range
 
 WORKERS = Range("[1, 4096]")
+SHARE = Range("[0, 4096]")
+RESTARTS = Range("[0, 1000000]")
 
 ENGINES = {
     "processes": Entry(Processes, "prctl(2), PR_SET_PDEATHSIG", {"workers": WORKERS}),
-    "slurm": Entry(
-        Slurm, "https://slurm.schedmd.com/sbatch.html", {"workers": WORKERS}
+    "slurm": Entry(Slurm, "https://slurm.schedmd.com/sbatch", {"workers": WORKERS}),
+    "ray": Entry(
+        Ray,
+        "https://docs.ray.io/en/latest/cluster/running-applications/job-submission",
+        {"workers": WORKERS, "cpus": SHARE, "gpus": SHARE},
     ),
 }
 
-
-def engine_of(name: str, workers: str) -> Engine | None:
-    """The engine that the words of a command line mean; None without a name.
-
-    Raises:
-      ValueError: one line.
-    """
-    if not name:
-        if workers:
-            raise ValueError(f"--workers={shown(workers)} needs an --engine.")
-        return None
-    entry: Entry = lookup(ENGINES, name, "--engine")
-    if not (workers.isascii() and workers.isdigit() and 1 <= int(workers) <= 4096):
-        raise ValueError(
-            f"--workers={shown(workers)} must be a whole number in [1, 4096]: how many "
-            "processes there are at once."
-        )
-    words = {"workers": int(workers)}
-    if name == "processes" and shutil.which("nvidia-smi"):
-        return entry.build(device="gpu", **words)
-    return entry.build(**words)
+# What gives a command to a cluster that goes on by itself; `job`, `command` and `path`,
+# where the text goes, are not configured.
+RENDERINGS = {
+    "jobset": Entry(jobset, "https://jobset.sigs.k8s.io", {"max_restarts": RESTARTS}),
+    "skypilot": Entry(skypilot, "https://docs.skypilot.co"),
+    "gcloud": Entry(gcloud, "https://cloud.google.com/sdk/gcloud/reference"),
+}

@@ -23,11 +23,15 @@ class Option(NamedTuple):
 
 
 class Command(NamedTuple):
-    """One line of `COMMANDS`; `run(**options)` has an underscore for each dash."""
+    """One line of `COMMANDS`; `run(**options)` has an underscore for each dash.
+
+    A command with `places` takes words that are no options: it gets them by that name.
+    """
 
     run: Callable[..., None]
     options: Mapping[str, Option]
     example: str
+    places: str = ""
 
 
 def parse(
@@ -43,7 +47,14 @@ def parse(
     takes = command.options
     chosen: dict[str, Any] = {}
     overrides: dict[str, str] = {}
+    places = [word for word in words if command.places and word[:1] not in DASHES]
+    if command.places:
+        if not places:
+            raise ValueError(f"{name} needs a {command.places.rstrip('.')}.")
+        chosen["places"] = tuple(places)
     for word in words:
+        if word in places:
+            continue
         flag, equals, value = word.partition("=")
         override = flag.startswith(OVERRIDE) and ANY_KEY in takes
         option = takes.get(ANY_KEY if override else flag[2:])
@@ -135,7 +146,8 @@ def explain(name: str, command: Command) -> str:
     }
     width = max(map(len, spelled))
     lines = [f"  {flag:{width}}  {text}" for flag, text in spelled.items()]
-    usage = f"usage: python launch.py {name} --OPTION=VALUE ..."
+    places = f"{command.places} " if command.places else ""
+    usage = f"usage: python launch.py {name} {places}--OPTION=VALUE ..."
     return "\n".join(
         [usage, "", _sentence(command), "", *lines, "", f"example: {command.example}"]
     )

@@ -59,14 +59,3 @@ def get_config(text: str = "") -> ConfigDict:
         c.optim.schedule.update(warmup_steps=2, decay_steps=5)
         c.checkpoint.every_steps = c.evaluate.every_steps = 10
     return c
-
-
-def sweep() -> dict:
-    """Which learning rate and decay suit it, and how much do seeds differ?"""
-    return dict(
-        axes={
-            "optim.schedule.peak": dict(log=(1e-3, 1e-1), points=5),
-            "optim.decay": [0.0, 0.1, 0.3],
-        },
-        seeds=3,
-    )

@@ -128,8 +128,9 @@ def test_another_engine_knows_a_worker_by_its_handle_and_by_its_name(tmp_path):
     assert other.poll([handle]) == {handle: Status("running")}
     pid, born = handle.split(".")
     used_again = f"{pid}.{int(born) - 1}"
-    other.cancel(used_again)
     assert other.poll([used_again]) == {used_again: Status("lost")}
+    other.cancel(used_again)
+    assert other.poll([handle]) == {handle: Status("running")}
     engine.close()
     assert other.poll([handle]) == {handle: Status("lost")}
     assert other.find("a.key.1") is None

@@ -3,6 +3,7 @@
 So a sweep that is killed goes on as if it had not been.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -95,7 +96,8 @@ def first_points(search: Search, space: Space, max_steps: int) -> list[Point]:
     if search.name == TPE:
         return []
     if search.name == HYPERBAND:
-        return [point for part in _brackets(search, space, max_steps) for point in part]
+        brackets = _brackets(search, space, max_steps)
+        return [point for _, points in brackets for point in points]
     return _drawn(search, space)
 
 
@@ -107,10 +109,17 @@ def wanted(
     if search.name == TPE:
         return _of_tpe(search, space, outcomes, max_steps)
     if search.name == HALVING:
-        return _of_bracket(search, _drawn(search, space), known, max_steps)
+        points = _drawn(search, space)
+        bracket = halving.bracket(
+            len({point.setting for point in points}),
+            max_steps=max_steps,
+            factor=search.factor,
+            min_steps=search.min_steps,
+        )
+        return _of_bracket(bracket, points, known)
     if search.name == HYPERBAND:
-        for points in _brackets(search, space, max_steps):
-            if found := _of_bracket(search, points, known, max_steps):
+        for bracket, points in _brackets(search, space, max_steps):
+            if found := _of_bracket(bracket, points, known):
                 return found
         return []
     return [
@@ -140,38 +149,30 @@ def _of_tpe(
     return [Wish(point, max_steps) for point in open_]
 
 
-def _brackets(search: Search, space: Space, max_steps: int) -> list[list[Point]]:
-    """The points of each bracket of Hyperband, the boldest first."""
+def _brackets(
+    search: Search, space: Space, max_steps: int
+) -> list[tuple[halving.Bracket, list[Point]]]:
+    """Those of Hyperband with their points, the boldest first."""
     brackets = halving.hyperband(
         max_steps=max_steps, factor=search.factor, min_steps=search.min_steps
     )
     total = sum(bracket.sizes[0] for bracket in brackets)
     points = DRAWS["random"](space, total, seed=search.seed)
-    settings = list(dict.fromkeys(point.setting for point in points))
-    parts, first = [], 0
+    settings = iter(dict.fromkeys(point.setting for point in points))
+    parts = []
     for bracket in brackets:
-        own = set(settings[first : first + bracket.sizes[0]])
-        parts.append([point for point in points if point.setting in own])
-        first += bracket.sizes[0]
+        own = set(itertools.islice(settings, bracket.sizes[0]))
+        parts.append((bracket, [point for point in points if point.setting in own]))
     return parts
 
 
 def _of_bracket(
-    search: Search,
-    points: Sequence[Point],
-    known: Mapping[str, Outcome],
-    max_steps: int,
+    bracket: halving.Bracket, points: Sequence[Point], known: Mapping[str, Outcome]
 ) -> list[Wish]:
-    """A bracket over settings, whose score is the mean over their seeds."""
+    """What a bracket wants: its trials are settings, scored by the mean over seeds."""
     of: dict[str, list[Point]] = {}
     for point in points:
         of.setdefault(point.setting, []).append(point)
-    bracket = halving.bracket(
-        len(of),
-        max_steps=max_steps,
-        factor=search.factor,
-        min_steps=search.min_steps,
-    )
     scores = {
         setting: _mean_scores(seeds, known, bracket.steps)
         for setting, seeds in of.items()
