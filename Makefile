@@ -61,7 +61,7 @@ lint: .venv/.dev
 constraints:
 	for version in $(SUPPORTED); do \
 	  uv pip compile setup.cfg --upgrade --python-version $$version --extra dev \
-	    --extra hub --extra report --extra slurm --no-header --no-annotate \
+	    --extra hub --extra report --no-header --no-annotate \
 	    --no-emit-index-url --no-emit-find-links --quiet \
 	    --output-file constraints/$$version.txt || exit 1; \
 	done

@@ -87,13 +87,13 @@ class Ray:
 def _client(address: str) -> Any:
     """Raises ValueError where there is no Ray here, or no cluster at the address."""
     try:
-        from ray.job_submission import JobSubmissionClient
+        import ray.job_submission as ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(
             "engine.name='ray' needs Ray: pip install 'steepest[ray]'."
         ) from error
     try:
-        return JobSubmissionClient(address)
+        return ray.JobSubmissionClient(address)
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"engine.address={shown(address)} is no job server of Ray: "

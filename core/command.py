@@ -49,7 +49,7 @@ def parse(
     overrides: dict[str, str] = {}
     places = [word for word in words if command.places and word[:1] not in DASHES]
     if command.places:
-        if not places:
+        if not places and command.places[0] != "[":
             raise ValueError(f"{name} needs a {command.places.rstrip('.')}.")
         chosen["places"] = tuple(places)
     for word in words:

@@ -99,6 +99,26 @@ def compare(
     print(f"Page: {found.out}    Numbers: {found.out.parent / 'comparison.json'}")
 
 
+def claims(
+    *,
+    command: list[str],
+    places: tuple[str, ...] = (),
+    overrides: Mapping[str, str],
+    tier: str = "cpu",
+    workdir: str = "runs/claims",
+    out: str = "docs/results/claims.md",
+) -> None:
+    """Runs published findings, judges them, and writes a page of what held."""
+    with preparing(until=(*RUNNING, "study.claims.running.judge")):
+        folder(workdir)
+        _spread_over_cores()
+        from study.claims import run
+
+        where: dict[str, Any] = dict(root=ROOT, workdir=workdir, out=out)
+        found = run(places, tier=tier, overrides=overrides, command=command, **where)
+    print(f"{len(found)} claims judged. Page: {out}")
+
+
 def _spread_over_cores() -> None:
     from train.trials import spread_over_cores
 
@@ -153,6 +173,17 @@ STUDY = {
         },
         "python launch.py compare runs/adam runs/muon --out=report.html",
         places="DIR...",
+    ),
+    "claims": Command(
+        claims,
+        {
+            "tier": Option("cpu (default), gpu or nightly: what they need", "NAME"),
+            "workdir": Option("where runs are kept (runs/claims); goes on", "DIR"),
+            "out": Option("the page (docs/results/claims.md)", "FILE.md"),
+            ANY_KEY: Option("sets one key in all: --config.data.folder=DIR", "VALUE"),
+        },
+        "python launch.py claims warmup --config.data.folder=DIR",
+        places="[NAME...]",
     ),
     "trials": Command(
         trials,
