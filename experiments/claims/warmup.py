@@ -3,7 +3,7 @@
     python launch.py claims warmup --workdir=runs/claims --config.data.folder=DIR
 
 Question: with Adam at a high rate, what does it cost to leave warm-up out, by where the
-norms stand? Adam is plain: no clipping and no decay, which would help post-norm along.
+norms stand? Adam is plain, without clipping and decay.
 At 1e-2, twice the rate, a warm-up of 75 steps was too short for post-norm to learn at
 all (two seeds).
 Cost: 20 runs of 300 steps, two programs.
