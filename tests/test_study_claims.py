@@ -163,7 +163,9 @@ def test_a_method_that_is_there_in_fewer_steps_passes_and_the_tuned_one_is_told(
 def test_a_race_at_the_edge_of_a_grid_is_none():
     for name in ("adamw", "muon"):
         speeds = {"adamw": 1.0, "tuned": 1.0, "muon": 1.6}
-        assert racing(speeds, {name: RATES[-1]}).kind == "INVALID"
+        found = racing(speeds, {name: RATES[-1]})
+        assert found.kind == "INVALID"
+        assert found.parts[1].kind != "INVALID"  # told beside, and not judged
 
 
 def behind(free, best=0.04):

@@ -3,7 +3,9 @@
     python launch.py claims warmup --workdir=runs/claims --config.data.folder=DIR
 
 Question: with Adam at a high rate, what does it cost to leave warm-up out, by where the
-norms stand? At a lower rate, 3e-3, neither loses anything.
+norms stand? Adam is plain, without clipping and decay.
+At 1e-2, twice the rate, a warm-up of 75 steps was too short for post-norm to learn at
+all (two seeds).
 Cost: 20 runs of 300 steps, two programs.
 Result: not run.
 """
@@ -16,7 +18,9 @@ from experiments.claims import ground
 def get_config(text: str = "") -> ConfigDict:
     """Options: `tiny`."""
     c = ground.config(text, num_steps=300, tiny_steps=80, num_layers=6)
-    c.optim.schedule = dict(name="linear", peak=1e-2, warmup_steps=75)
+    c.optim.update(clip_norm=float("inf"), decay=0.0)
+    c.optim.rule = dict(name="adam", b1=0.9, b2=0.999, eps=1e-8)
+    c.optim.schedule = dict(name="linear", peak=5e-3, warmup_steps=75)
     return c
 
 

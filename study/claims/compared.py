@@ -149,10 +149,7 @@ def steps_to_target(
         word: runs.having({of: word}) for word in (baseline, *beside, *candidates)
     }
     parts = [
-        dataclasses.replace(
-            _steps(methods[base], methods[word], base, word, share),
-            told=base != baseline,
-        )
+        _steps(methods[base], methods[word], base, word, share, told=base != baseline)
         for base in (baseline, *beside)
         for word in candidates
     ]
@@ -161,8 +158,10 @@ def steps_to_target(
     return Judged(parts, Plot("step", NATS, lines, level=level))
 
 
-def _steps(theirs: Runs, ours: Runs, base: str, word: str, share: float) -> Part:
-    """One candidate against one baseline."""
+def _steps(
+    theirs: Runs, ours: Runs, base: str, word: str, share: float, *, told: bool
+) -> Part:
+    """One candidate against one baseline, whose edges matter where it is judged."""
     targets = theirs.best.losses
 
     def log_steps(method: Runs) -> dict[int, float]:
@@ -173,8 +172,8 @@ def _steps(theirs: Runs, ours: Runs, base: str, word: str, share: float) -> Part
 
     asked = f"{word} needs {share:g} of the steps of {base}"
     arms = (
-        arm(base, log_steps(theirs), theirs.edges),
-        arm(word, log_steps(ours), ours.edges),
+        arm(base, log_steps(theirs), [] if told else theirs.edges),
+        arm(word, log_steps(ours), [] if told else ours.edges),
     )
     part = above(asked, *arms, -math.log(share), metric="the logarithm of its steps")
     gain = part.effect
@@ -185,7 +184,7 @@ def _steps(theirs: Runs, ours: Runs, base: str, word: str, share: float) -> Part
     if part.kind == "INVALID":
         sentence = f"{part.sentence}; {said}"
     effect = gain._replace(mean=middle, low=low, high=high)
-    return dataclasses.replace(part, sentence=sentence, effect=effect)
+    return dataclasses.replace(part, sentence=sentence, effect=effect, told=told)
 
 
 def _steps_to(run: Run, target: float) -> float:
