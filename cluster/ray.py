@@ -87,7 +87,7 @@ class Ray:
 def _client(address: str) -> Any:
     """Raises ValueError where there is no Ray here, or no cluster at the address."""
     try:
-        from ray import job_submission  # pyright: ignore[reportMissingImports]
+        from ray import job_submission  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError as error:
         raise ValueError(
             "engine.name='ray' needs Ray: pip install 'steepest[ray]'."
