@@ -102,7 +102,7 @@ def test_the_polar_factor_turns_with_its_matrix_and_knows_no_size(coefficients):
     of = jax.jit(lambda g: polar(g, coefficients, 5))
     plain = of(g)
     np.testing.assert_allclose(of(left @ g @ right), left @ plain @ right, atol=1e-5)
-    np.testing.assert_array_equal(jax.jit(lambda g: of(g.T))(g), plain.T)
+    np.testing.assert_allclose(jax.jit(lambda g: of(g.T))(g), plain.T, atol=1e-6)
     for size in (1e-28, 1e-15, 1e30):
         np.testing.assert_allclose(of(size * g), plain, atol=1e-5)
 
@@ -114,7 +114,7 @@ def test_a_matrix_of_rank_one_or_none_gets_no_other_directions(coefficients):
     size = composed(table[coefficients], 1.0) if coefficients in table else 1.0
     of = jax.jit(lambda g: polar(g, coefficients, 5))
     found = of(jnp.asarray(3 * one @ other, jnp.float32))
-    np.testing.assert_allclose(found, size * one @ other, atol=2e-5)
+    np.testing.assert_allclose(found, size * one @ other, atol=4e-5)
     np.testing.assert_array_equal(of(jnp.zeros((12, 20))), jnp.zeros((12, 20)))
     assert polar(jnp.zeros((0, 3)), coefficients, 5).shape == (0, 3)
 

@@ -14,7 +14,7 @@ from tests.runs import tiny
 from tests.test_run import assert_same_run
 from train import assemble as assembling
 from train import run
-from train.assemble import assemble, check, inputs_of, mfu
+from train.assemble import assemble, check, flops_of, inputs_of
 from train.logs import read_metrics
 from train.preemption import Preemption
 from train.schema import SCHEMA
@@ -139,7 +139,7 @@ def test_each_shape_is_compiled_once_and_before_the_first_step(text):
 def test_shorter_rows_have_less_attention_to_count(text, monkeypatch):
     monkeypatch.setattr(assembling, "peak_flops", lambda dtype: 1e12)
     plain, mixed, short = (
-        mfu(assemble(config_of(text, **phases)), 1_000, 1.0)
+        flops_of(assemble(config_of(text, **phases)), 1_000)
         for phases in (
             {},
             {"until": (10,), "lengths": (4,)},

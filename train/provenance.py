@@ -34,12 +34,11 @@ SECRET_VALUE = re.compile(
 
 def provenance(command: Sequence[str]) -> dict[str, Any]:
     """What one needs to know to do the run again; for `provenance.json`."""
-    root = pathlib.Path(__file__).resolve().parent.parent
     device = jax.devices()[0]
     return {
         "command": redacted(command, os.environ),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **_code(root),
+        **_own_code(),
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in LIBRARIES},
@@ -108,6 +107,10 @@ def _version(library: str) -> str | None:
 
 
 @functools.cache  # the code that runs is that of the process's start
+def _own_code() -> dict[str, Any]:
+    return _code(pathlib.Path(__file__).resolve().parent.parent)
+
+
 def _code(root: pathlib.Path) -> dict[str, Any]:
     """Commit of the checkout that this file is part of; None of it elsewhere."""
 
