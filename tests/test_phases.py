@@ -136,8 +136,7 @@ def test_each_shape_is_compiled_once_and_before_the_first_step(text):
     assert int(state.step) == 20
 
 
-def test_shorter_rows_have_less_attention_to_count(text, monkeypatch):
-    monkeypatch.setattr(assembling, "peak_flops", lambda dtype: 1e12)
+def test_shorter_rows_have_less_attention_to_count(text):
     plain, mixed, short = (
         flops_of(assemble(config_of(text, **phases)), 1_000)
         for phases in (
