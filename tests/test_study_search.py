@@ -167,7 +167,7 @@ def test_tpe_finds_better_points_than_as_many_random_ones(records):
         np.nanmin([loss(point) for point in DRAWS["random"](space, 40, seed=seed)])
         for seed in range(40)
     ]
-    assert np.median(lowest) < np.median(chance) / 2
+    assert max(lowest) < np.median(chance)
     assert len({record.point.id for record in records}) == 80
 
 
