@@ -50,12 +50,12 @@ class Pack:
             for seed in seeds
         }
         self._num_devices = parts.mesh.size
+        self._compiled_before = self.program.compile_seconds
         self._batch = parts.batches.batch
         self.ends = _ends(members[0])
         self._longest = max(b - a for a, b in itertools.pairwise([0, *self.ends]))
         self.num_places = self._places(num_alike if in_turn() else len(members))
         self.members = list(members[: self.num_places])
-        self._compiled_before = self.program.compile_seconds
 
     def run(self, command: Sequence[str]) -> None:
         """Trains them all until they have had the steps that they are to have.
@@ -76,7 +76,7 @@ class Pack:
             preemption = stack.enter_context(Preemption())
             for member in self.members:
                 stack.enter_context(member.entered(beside, preemption, command))
-            self._beside, self._clock = beside, Clock()
+            self._beside = beside
             first = self.members[0].first
             noun = f"{len(self.members)} trials: step"
             self._progress = stack.enter_context(

@@ -1,11 +1,11 @@
 """Jobs for the clusters of others: their texts as they were, what their tools get."""
 
-import importlib.util
 import os
 import pathlib
 import re
 
 import pytest
+import yaml
 
 from cluster import RENDERINGS, render
 from cluster.topology import KINDS, Topology
@@ -51,10 +51,7 @@ def test_every_rendering_has_its_golden_file():
     assert {path.stem for path in GOLDEN.iterdir()} == RENDERINGS.keys()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("yaml") is None, reason="no PyYAML")
 def test_the_texts_are_yaml_that_holds_the_command_word_for_word():
-    import yaml
-
     tree = yaml.safe_load(rendered("jobset").text)
     job = tree["spec"]["replicatedJobs"][0]["template"]["spec"]
     container = job["template"]["spec"]["containers"][0]

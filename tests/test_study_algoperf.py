@@ -3,40 +3,20 @@
 import gzip
 import math
 import pathlib
+import runpy
 
 import pytest
 
 from study.algoperf import BASE, COLUMNS, HELD_OUT, MODES, Trial, read_trials, scores
 from study.algoperf import times as times_of
 
-GOLDEN = pathlib.Path(__file__).parent / "golden" / "algoperf.csv.gz"
+ROOT = pathlib.Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden" / "algoperf.csv.gz"
 INF = math.inf
 
 # Of the leaderboards of version 0.5 and 0.6.
-PUBLISHED = {
-    ("algoperf_v05", "external_tuning"): {
-        "shampoo_submission": 0.7784,
-        "schedule_free_adamw": 0.7077,
-        "generalized_adam": 0.6383,
-        "cyclic_lr": 0.6301,
-        "nadamp": 0.5909,
-        "baseline": 0.5707,
-        "amos": 0.4918,
-        "caspr_adaptive": 0.4722,
-        "lawa_queue": 0.3699,
-        "lawa_ema": 0.3384,
-        "schedule_free_prodigy": 0.0,
-    },
-    ("algoperf_v05", "self_tuning"): {
-        "schedule_free_adamw": 0.8542,
-        "baseline": 0.8194,
-        "nadamw_sequential": 0.3308,
-        "sinv6_75": 0.1420,
-        "sinv6": 0.0903,
-        "adamg": 0.0,
-    },
-    ("algoperf_v06", "external_tuning"): {"shampoo": 0.6244, "baseline": 0.4590},
-}
+BOARDS = runpy.run_path(str(ROOT / "experiments/claims/algoperf.py"))["BOARDS"]
+PUBLISHED = {tuple(name.split("/")): board for name, board in BOARDS.items()}
 
 # What the other modes change most.
 ELSEWHERE = {

@@ -6,7 +6,7 @@ Question: from the 4,359 trials of versions 0.5 and 0.6, by the rules of the ben
 do all 19 scores come out as published, to 4 decimals; and what do true times and an
 exact integral change?
 Cost: a second.
-Result: not run.
+Result: 19 of 19 scores are equal to 4 decimals.
 """
 
 EXTERNAL = {

@@ -7,7 +7,7 @@ as 4.881e-6? Scale 1 is taken for the 24 layers of 12 width^2 of T5 Base, and a 
 128 sequences of 512 tokens, which no column says. The Chinchilla half of the row lacks
 its data.
 Cost: seconds.
-Result: not run.
+Result: an objective of 4.88e-6; the published numbers have 7.64e-6.
 """
 
 # The table of T5 without structure; a_D is theirs to the power b_D.
