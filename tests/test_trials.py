@@ -109,7 +109,9 @@ def test_a_sweep_that_is_asked_to_leave_saves_all_and_goes_on_to_the_same_bits(
 
 def test_a_trial_that_diverges_ends_alone(small, tmp_path):
     config, _, usual = small
-    axes = {"optim.schedule.peak": [1e-2, 1e30, 1e-1]}
+    # By their names the wild ones come first, so the others move to their places.
+    wild = {"optim.decay": 0.0, "optim.schedule.peak": 1e30}
+    axes = {"way": dict(blocks={"calm": PEAKS, "wild": wild})}
     guarded = {**config, "guard": {**config["guard"], "max_streak": 2}}
     found = swept(guarded, tmp_path, axes)
     states = [(x.point.overrides["optim.schedule.peak"], x.state) for x in found]
