@@ -11,7 +11,7 @@ import numpy as np
 from core import settings
 from core.numbers import join
 from study.point import Point
-from tests.runs import tiny
+from tests.runs import reading
 from train.logs import write_json
 
 STEPS, TOKENS = 400, 153_600
@@ -79,10 +79,10 @@ def write_sweep(
     """
     rng = np.random.default_rng(0)
     of_seed = dict(zip(seeds, rng.normal(0, 0.01, len(seeds)), strict=True))
-    base = tiny()
+    base = reading()
     for rule, (best, at) in arms.items():
         for rate in rates:
-            config = tiny(optim__rule__name=rule, optim__schedule__peak=rate)
+            config = reading(optim__rule__name=rule, optim__schedule__peak=rate)
             for seed in seeds:
                 point = Point(
                     {"optim.rule.name": rule, "optim.schedule.peak": rate}, seed

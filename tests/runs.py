@@ -4,7 +4,9 @@ import pathlib
 from typing import Any
 
 from core.overrides import resolve
+from data import cache
 from launch import load
+from train.logs import write_bytes
 from train.schema import SCHEMA
 
 TINY = "experiments/localize.py:tiny"
@@ -15,15 +17,25 @@ def tiny(**overrides: Any) -> dict[str, Any]:
     return _resolved(TINY, overrides)
 
 
-def reading(folder: pathlib.Path, **overrides: Any) -> dict[str, Any]:
-    """The tiny language model, on a text that is written into `folder`; keys as above.
+def reading(**overrides: Any) -> dict[str, Any]:
+    """The tiny language model, on a text in `text_folder()`; keys as above.
 
     Of all configs it compiles soonest.
     """
-    text = "".join(f"{n * n} is the square of {n}, so they say. " for n in range(400))
-    (folder / "squares.txt").write_text(text)
-    given = dict(data__folder=folder, data__train="squares.txt") | overrides
+    given = dict(data__folder=text_folder(), data__train="squares.txt") | overrides
     return _resolved("experiments/shakespeare.py:tiny", given)
+
+
+def text_folder() -> pathlib.Path:
+    """Where squares.txt is, in which there is something to learn."""
+    folder = cache.root() / "squares"
+    if not folder.is_dir():
+        text = "".join(
+            f"{n * n} is the square of {n}, so they say. " for n in range(400)
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / "squares.txt", text.encode())
+    return folder
 
 
 def _resolved(experiment: str, overrides: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 import optim
 from optim import AVERAGES
 from tests.optimizing import NUM_STEPS, assert_path, case_of
-from tests.runs import tiny
+from tests.runs import reading
 from tests.walking import follow
 from train import soup
 from train.assemble import check
@@ -93,7 +93,7 @@ def test_the_average_around_an_outer_step_is_what_is_evaluated():
     ],
 )
 def test_an_average_of_nothing_is_refused(words, line):
-    config = tiny(num_steps=20)
+    config = reading(num_steps=20)
     config["optim"]["average"] = words
     with pytest.raises(ValueError, match=rf"^optim.average: .*{line} leave nothing"):
         check(config)

@@ -1,11 +1,11 @@
-"""train/evaluated.py and early ends, in whole runs of the tiny localisation."""
+"""train/evaluated.py and early ends, in whole runs of the tiny language model."""
 
 import jax
 import numpy as np
 import pytest
 
 from core.exits import Stop
-from tests.runs import PLAIN, tiny
+from tests.runs import PLAIN, reading
 from tests.test_run import assert_same_run, lines_of
 from train import run
 from train.assemble import assemble, inputs_of, validate
@@ -34,13 +34,13 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 def averaged(tmp_path_factory):
     """A run that keeps an average, from start to end."""
     folder = tmp_path_factory.mktemp("averaged")
-    run.train(tiny(**AVERAGED), str(folder))
+    run.train(reading(**AVERAGED), str(folder))
     return folder
 
 
 def state_at(folder, step):
     """The whole state of a checkpoint, and what is needed to score it."""
-    parts = assemble(tiny(**AVERAGED))
+    parts = assemble(reading(**AVERAGED))
     inputs = inputs_of(parts)
     shape = parts.program.shape(inputs.values, inputs.key)
     with Checkpoints(folder / "checkpoints", every_steps=1, read_only=True) as kept:
@@ -71,7 +71,7 @@ def test_a_run_reports_the_loss_of_the_average_and_its_folder_gives_the_same(ave
 def test_an_interrupted_run_with_an_average_is_the_same_to_the_bit(
     averaged, tmp_path, monkeypatch
 ):
-    config = tiny(**AVERAGED)
+    config = reading(**AVERAGED)
     monkeypatch.setattr(Preemption, "asked", lambda _, step: step == 7)
     with pytest.raises(Stop, match="Saved step 7"):
         run.train(config, str(tmp_path))
@@ -83,7 +83,7 @@ def test_an_interrupted_run_with_an_average_is_the_same_to_the_bit(
 def test_another_run_starts_from_the_average_and_so_does_its_optimizer(
     averaged, tmp_path
 ):
-    parts = assemble(tiny(**AVERAGED, init_from=str(averaged)))
+    parts = assemble(reading(**AVERAGED, init_from=str(averaged)))
     with Checkpoints(tmp_path, every_steps=1) as none_yet:
         state = run._first_state(parts, inputs_of(parts), none_yet)
     best = Trained(Folder(averaged), "best").params
@@ -93,7 +93,7 @@ def test_another_run_starts_from_the_average_and_so_does_its_optimizer(
 
 
 def test_a_run_of_another_shape_is_refused_and_names_the_leaf(averaged, tmp_path):
-    config = tiny(**AVERAGED, init_from=str(averaged), model__width=64)
+    config = reading(**AVERAGED, init_from=str(averaged), model__width=64)
     with pytest.raises(ValueError, match=r"^/params/\S+ has shape \(.* and \(.* here"):
         run.train(config, str(tmp_path))
 
@@ -127,7 +127,7 @@ EARLY = AVERAGED | dict(
 def test_a_run_out_of_patience_ends_early_and_stays_so_until_it_gets_more(
     tmp_path, monkeypatch, capsys
 ):
-    config = tiny(**EARLY, num_steps=10)
+    config = reading(**EARLY, num_steps=10)
     monkeypatch.setattr(Preemption, "asked", lambda _, step: step == 5)
     with pytest.raises(Stop, match="Saved step 5"):
         run.train(config, str(tmp_path))
@@ -145,7 +145,7 @@ def test_a_run_out_of_patience_ends_early_and_stays_so_until_it_gets_more(
     (tmp_path / "summary.json").unlink()  # as if killed before it was written
     assert run.train(config, str(tmp_path))["steps"] == 6
 
-    more = tiny(**EARLY | dict(evaluate__patience=0), num_steps=10)
+    more = reading(**EARLY | dict(evaluate__patience=0), num_steps=10)
     summary = run.train(more, str(tmp_path))
     assert (summary["steps"], summary["stopped_early"]) == (10, False)
 
@@ -167,4 +167,4 @@ def test_patience_counts_scores_without_a_new_best_and_nan_is_none():
 
 def test_patience_without_evaluations_is_refused():
     with pytest.raises(ValueError, match=r"^evaluate\.patience=3 needs evaluate\."):
-        tiny(evaluate__patience=3, evaluate__every_steps=0)
+        reading(evaluate__patience=3, evaluate__every_steps=0)

@@ -11,7 +11,7 @@ import pytest
 
 from core.exits import PREEMPTED
 from core.settings import dump
-from tests.runs import tiny
+from tests.runs import reading
 from tests.test_run import assert_same_run, lines_of
 from train import manifest
 from train.checkpoints import Checkpoints
@@ -65,7 +65,7 @@ def assert_readable(folder):
 def test_a_signal_saves_the_step_it_interrupts(tmp_path, number):
     config_file, folder = tmp_path / "config.json", tmp_path / "run"
     flat = dict(optim__schedule__name="constant", checkpoint__every_steps=100_000)
-    config_file.write_text(dump(tiny(num_steps=100_000, log_every=1, **flat)))
+    config_file.write_text(dump(reading(num_steps=100_000, log_every=1, **flat)))
     process = start(config_file, folder)
     while process.poll() is None and not (folder / "metrics.jsonl").exists():
         time.sleep(0.01)
@@ -84,7 +84,7 @@ def test_a_signal_saves_the_step_it_interrupts(tmp_path, number):
 def test_a_run_killed_again_and_again_is_the_same_run(
     tmp_path, kills, steps_each, seed
 ):
-    config = tiny(
+    config = reading(
         num_steps=steps_each * (kills + 1),
         log_every=7,
         model__dropout=0.1,

@@ -13,7 +13,7 @@ import optim
 from core.trees import name_of
 from tests.measuring import Net, rows
 from tests.optimizing import normal
-from tests.runs import PLAIN, tiny
+from tests.runs import PLAIN, reading
 from train import measure as measures
 from train import mesh as meshes
 from train import noise_scale, norms, run
@@ -130,7 +130,7 @@ def test_norms_are_of_the_gradient_as_it_is_the_update_as_done_and_weights_befor
 
 
 def test_norms_of_a_model_are_numpys():
-    parts = assemble(tiny(**ON))
+    parts = assemble(reading(**ON))
     shape = parts.program.shape(parts.values, jax.random.key(0)).params
     shapes = jax.tree.map(lambda leaf: leaf.shape, shape)
     trees = [normal(shapes, seed) for seed in range(3)]
@@ -183,7 +183,7 @@ def lines_of(folder):
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     folder = tmp_path_factory.mktemp("straight")
-    run.train(tiny(**ON), str(folder))
+    run.train(reading(**ON), str(folder))
     return folder
 
 
@@ -191,13 +191,12 @@ def test_a_run_logs_all_that_is_switched_on(straight):
     lines = {line["step"]: line for line in lines_of(straight)}
     assert list(lines) == [2, 3, 4, 6]  # every second, and those of the sharpness
     for step, line in lines.items():
-        groups = ("attention", "embed", "mlp", "norm", "encoder/0/mlp")
+        groups = ("attention", "embed", "mlp", "norm", "decoder/0/mlp")
         kinds = ("grad_norm", "update_norm", "update_share")
         names = {f"{kind}/{group}" for kind in kinds for group in groups}
         noise = ("trace", "grad_square", "targets", "rows")
         names |= {f"noise_scale/{x}" for x in noise}
-        for stack in ("attention", "cross_attention"):
-            names |= {f"{stack}_{x}/decoder/0" for x in ("logit", "entropy")}
+        names |= {f"attention_{x}/decoder/0" for x in ("logit", "entropy")}
         assert names <= set(line)
         assert ("sharpness" in line) == ("sharpness_error" in line) == (step % 3 == 0)
         assert all(math.isfinite(value) for value in line.values())
@@ -207,7 +206,7 @@ def test_a_run_logs_all_that_is_switched_on(straight):
 
 
 def test_what_follows_a_step_is_of_its_batch_and_the_parameters_after_it(straight):
-    parts = assemble(tiny(**ON))
+    parts = assemble(reading(**ON))
     program, inputs = parts.program, inputs_of(parts)
     shape = program.shape(inputs.values, inputs.key)
     with Checkpoints(straight / "checkpoints", every_steps=1, read_only=True) as kept:
@@ -231,9 +230,9 @@ def never(*_, **__):
 def test_a_resumed_run_measures_the_same_to_the_bit(straight, tmp_path, monkeypatch):
     monkeypatch.setattr(Preemption, "asked", lambda _, step: step == 3)
     with pytest.raises(Exception, match="Saved step 3"):
-        run.train(tiny(**ON), str(tmp_path))
+        run.train(reading(**ON), str(tmp_path))
     monkeypatch.undo()
-    run.train(tiny(**ON), str(tmp_path))
+    run.train(reading(**ON), str(tmp_path))
     assert lines_of(tmp_path) == lines_of(straight)
 
 
@@ -259,7 +258,7 @@ def test_what_is_off_is_not_there(monkeypatch):
 
 def test_what_is_measured_apart_leaves_the_program_of_the_step_as_it_is():
     def program(**words):
-        config = tiny(pieces=2, **words)
+        config = reading(pieces=2, **words)
         mesh = meshes.make_mesh()
         return program_of(config, num_steps=9, vocab=99, mesh=mesh)[0]
 
@@ -288,5 +287,5 @@ def test_nothing_runs_beside_a_step_unless_asked():
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(key, value, line):
     with pytest.raises(ValueError, match=line) as error:
-        tiny(**{f"measure__{key}": value})
+        reading(**{f"measure__{key}": value})
     assert "\n" not in str(error.value)

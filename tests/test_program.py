@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.runs import PLAIN, tiny
+from tests.runs import PLAIN, reading
 from train import mesh as meshes
 from train.assemble import assemble, inputs_of, validate
 from train.step import eval_params
@@ -70,16 +70,16 @@ OTHER = {
 
 
 def test_no_change_of_a_number_compiles_anything(compiles):
-    before = losses(tiny(**ON))
+    before = losses(reading(**ON))
     compiles.clear()
-    assert np.array_equal(losses(tiny(**ON)), before)
+    assert np.array_equal(losses(reading(**ON)), before)
     for key, value in OTHER.items():
-        after = losses(tiny(**ON | {key: value}))
+        after = losses(reading(**ON | {key: value}))
         assert compiles == [], f"{key}={value} compiled"
         # decay_steps and num_steps act later than three steps from the start
         late = ("optim__schedule__decay_steps", "num_steps")
         assert key in late or not np.array_equal(after, before), key
-    losses(tiny(**ON | {"optim__decay": 0.0}))
+    losses(reading(**ON | {"optim__decay": 0.0}))
     assert compiles != [], "what is off leaves no trace, so it is another program"
 
 
@@ -88,7 +88,7 @@ def test_the_losses_do_not_depend_on_the_devices(monkeypatch):
     for num_devices in (1, 4):
         devices = jax.devices()[:num_devices]
         monkeypatch.setattr(meshes, "devices", lambda devices=devices: devices)
-        config = tiny(model__dropout=0.1, task__smoothing=0.1, pieces=2)
+        config = reading(model__dropout=0.1, task__smoothing=0.1, pieces=2)
         curves.append(losses(config, num_steps=20))
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
     assert curves[0][-1] < curves[0][0] - 0.5  # validation, after a little training
@@ -98,11 +98,11 @@ def test_the_losses_do_not_depend_on_the_devices(monkeypatch):
 def test_bfloat16_computes_and_float32_keeps(monkeypatch):
     monkeypatch.setattr(meshes, "devices", lambda: jax.devices()[:1])
     whole, half = (
-        losses(tiny(model__dtype=d, **PLAIN)) for d in ("float32", "bfloat16")
+        losses(reading(model__dtype=d, **PLAIN)) for d in ("float32", "bfloat16")
     )
     assert not np.array_equal(whole, half)
     np.testing.assert_allclose(half, whole, rtol=0.02)
-    config = tiny(model__dtype="bfloat16")
+    config = reading(model__dtype="bfloat16")
     parts = assemble(config)
     state = parts.program.shape(parts.values, jax.random.key(0))
     floats = [
@@ -112,6 +112,6 @@ def test_bfloat16_computes_and_float32_keeps(monkeypatch):
 
 
 def test_dropout_and_smoothing_change_the_objective_and_not_what_is_compared():
-    plain, noisy = tiny(**PLAIN), tiny(**PLAIN, task__smoothing=0.5)
+    plain, noisy = reading(**PLAIN), reading(**PLAIN, task__smoothing=0.5)
     first = [losses(config, num_steps=1)[0] for config in (plain, noisy)]
     assert first[0] == pytest.approx(first[1], rel=1e-6)

@@ -7,7 +7,7 @@ import pytest
 
 import optim
 from core.exits import NUMERICS, STORAGE, Stop
-from tests.runs import PLAIN, tiny
+from tests.runs import PLAIN, reading
 from train import run
 from train.keeper import Enough
 from train.logs import read_json, read_metrics, write_json
@@ -122,7 +122,7 @@ def test_a_run_of_it_ends_where_training_does_and_suggests_a_rate(tmp_path):
     typed |= dict(optim__schedule__name="range_test", optim__schedule__peak=1e5)
     typed |= dict(optim__schedule__start_share=1e-9)
     typed |= dict(num_steps=80, guard__max_streak=3, evaluate__every_steps=0)
-    config = tiny(**typed)
+    config = reading(**typed)
     assert config["log_every"] > 1
     summary = run.train(config, str(tmp_path))
     lines = read_metrics(tmp_path)

@@ -1,4 +1,4 @@
-"""train/run.py: whole runs of the tiny localisation."""
+"""train/run.py: whole runs of the tiny language model."""
 
 import json
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from core.exits import NUMERICS, PREEMPTED, Stop
-from tests.runs import PLAIN, tiny
+from tests.runs import PLAIN, reading
 from train import run
 from train.assemble import assemble, inputs_of
 from train.checkpoints import Checkpoints
@@ -42,7 +42,7 @@ def assert_same_run(one, other, config):
 def straight(tmp_path_factory):
     """A run from start to end."""
     folder = tmp_path_factory.mktemp("straight")
-    run.train(tiny(model__dropout=0.1), str(folder))
+    run.train(reading(model__dropout=0.1), str(folder))
     return folder
 
 
@@ -65,7 +65,7 @@ def test_a_run_leaves_its_record(straight):
 
 
 def test_an_interrupted_run_is_the_same_run_to_the_bit(straight, tmp_path, monkeypatch):
-    config = tiny(model__dropout=0.1)
+    config = reading(model__dropout=0.1)
     for number in (7, 13):
         monkeypatch.setattr(Preemption, "asked", lambda _, step, n=number: step == n)
         with pytest.raises(Stop, match=f"Saved step {number}") as stopped:
@@ -78,12 +78,12 @@ def test_an_interrupted_run_is_the_same_run_to_the_bit(straight, tmp_path, monke
 
 def test_a_finished_run_is_left_alone_and_goes_on_with_a_larger_length(tmp_path):
     flat = dict(optim__schedule__name="constant")
-    run.train(tiny(**flat, num_steps=6), str(tmp_path))
+    run.train(reading(**flat, num_steps=6), str(tmp_path))
     before = lines_of(tmp_path)
-    summary = run.train(tiny(**flat, num_steps=6), str(tmp_path))
+    summary = run.train(reading(**flat, num_steps=6), str(tmp_path))
     assert lines_of(tmp_path) == before
     assert summary["steps"] == 6
-    summary = run.train(tiny(**flat, num_steps=9), str(tmp_path))
+    summary = run.train(reading(**flat, num_steps=9), str(tmp_path))
     assert summary["steps"] == 9
     assert lines_of(tmp_path)[: len(before)] == before
 
@@ -94,14 +94,14 @@ def test_another_run_in_the_folder_is_refused_and_nothing_is_touched(straight):
 
     before = contents()
     with pytest.raises(ValueError, match="seed=1 differs from the run's seed=0"):
-        run.train(tiny(model__dropout=0.1, seed=1), str(straight))
+        run.train(reading(model__dropout=0.1, seed=1), str(straight))
     assert contents() == before
 
 
 def test_an_allowed_drift_goes_on_and_is_recorded(tmp_path):
-    run.train(tiny(num_steps=10, **PLAIN), str(tmp_path))
+    run.train(reading(num_steps=10, **PLAIN), str(tmp_path))
     peak = "optim.schedule.peak"
-    config = tiny(num_steps=12, optim__schedule__peak=1e-3, **PLAIN)
+    config = reading(num_steps=12, optim__schedule__peak=1e-3, **PLAIN)
     run.train(config, str(tmp_path), allow_drift=[peak])
     launches = read_json(tmp_path / "provenance.json")["launches"]
     assert [len(launch["drifts"]) for launch in launches] == [0, 1]
@@ -110,7 +110,7 @@ def test_an_allowed_drift_goes_on_and_is_recorded(tmp_path):
 
 def test_parameters_come_from_another_run(straight, tmp_path):
     still = dict(optim__schedule__name="constant", optim__schedule__peak=1e-12)
-    config = tiny(init_from=str(straight), num_steps=2, **still)
+    config = reading(init_from=str(straight), num_steps=2, **still)
     summary = run.train(config, str(tmp_path))
     theirs = read_json(straight / "summary.json")["val_loss"]
     assert summary["val_loss"] == pytest.approx(theirs, rel=1e-5)
@@ -119,7 +119,7 @@ def test_parameters_come_from_another_run(straight, tmp_path):
 
 
 def test_numbers_that_are_no_use_end_the_run(tmp_path):
-    config = tiny(optim__schedule__peak=1e30, optim__clip_norm="inf", num_steps=40)
+    config = reading(optim__schedule__peak=1e30, optim__clip_norm="inf", num_steps=40)
     with pytest.raises(Stop, match="steps in a row") as stopped:
         run.train(
             config | {"guard": config["guard"] | {"max_streak": 3}}, str(tmp_path)
@@ -128,7 +128,7 @@ def test_numbers_that_are_no_use_end_the_run(tmp_path):
 
 
 def test_a_run_killed_before_its_summary_gets_one(tmp_path):
-    config = tiny(num_steps=4, optim__schedule__name="constant")
+    config = reading(num_steps=4, optim__schedule__name="constant")
     run.train(config, str(tmp_path))
     (tmp_path / "summary.json").unlink()
     assert run.train(config, str(tmp_path))["steps"] == 4
@@ -137,13 +137,13 @@ def test_a_run_killed_before_its_summary_gets_one(tmp_path):
 
 def test_a_trace_is_written_on_request(tmp_path):
     flat = dict(optim__schedule__name="constant")
-    run.train(tiny(num_steps=12, **flat), str(tmp_path), profile=True)
+    run.train(reading(num_steps=12, **flat), str(tmp_path), profile=True)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
 def test_a_tokenizer_left_by_a_run_that_never_began_is_not_used(straight, tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"of something else")
-    run.train(tiny(num_steps=2, optim__schedule__name="constant"), str(tmp_path))
+    run.train(reading(num_steps=2, optim__schedule__name="constant"), str(tmp_path))
     model = (straight / "tokenizer.model").read_bytes()
     assert (tmp_path / "tokenizer.model").read_bytes() == model
 
@@ -158,20 +158,18 @@ def test_a_tokenizer_left_by_a_run_that_never_began_is_not_used(straight, tmp_pa
 )
 def test_what_does_not_fit_is_refused_and_leaves_no_folder(tmp_path, key, value, line):
     with pytest.raises(ValueError, match=line):
-        run.train(tiny(**{key: value}), str(tmp_path / "run"))
+        run.train(reading(**{key: value}), str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("length", "steps"),
-    [({"num_tokens": 2_000}, 7), ({"num_epochs": 0.05}, None)],
+    [({"num_tokens": 2_000}, 16), ({"num_epochs": 0.05}, None)],
 )
 def test_a_length_in_tokens_or_epochs_is_reached(length, steps):
-    parts = assemble(tiny(num_steps=0, optim__schedule__name="constant", **length))
+    parts = assemble(reading(num_steps=0, optim__schedule__name="constant", **length))
     reached = parts.batches.tokens_before(parts.num_steps)
     wanted = length.get("num_tokens", 0.05 * parts.batches.tokens_per_epoch)
-    slots = 8 * sum(
-        parts.prepared.rows["train"][x].shape[1] for x in ("source_BM", "target_BL")
-    )
+    slots = parts.prepared.rows["train"]["target_BL"][:8].size
     assert wanted - slots < reached < wanted + slots
     assert steps is None or abs(parts.num_steps - steps) <= 2

@@ -14,7 +14,7 @@ from study.compare.runs import read, scored
 from study.significance import holm, sign_flip
 from study.verdict import Above, Within
 from tests.comparing import RATES, write_run, write_sweep
-from tests.runs import tiny
+from tests.runs import reading
 
 ADAM = [2.357, 2.349, 2.366, 2.352, 2.361]
 MUON = [2.270, 2.281, 2.262, 2.288, 2.265]
@@ -36,7 +36,7 @@ def arm_of(told, name):
 
 def write(folder, losses, *, named="", seeds=None, config=None, **options):
     """Runs of one setting, a seed after the other; NaN diverged."""
-    config = tiny() if config is None else config
+    config = reading() if config is None else config
     for seed, loss in zip(seeds or range(len(losses)), losses, strict=True):
         gone = "the loss is NaN" if math.isnan(loss) else ""
         where = folder / f"{named}{seed}"
@@ -120,7 +120,7 @@ def test_several_paths_are_the_arms_and_the_first_is_the_baseline(tmp_path):
 
 def test_arms_may_be_told_apart_by_a_key_with_numbers(tmp_path):
     for decay in (0.0, 0.1):
-        config = tiny(optim__decay=decay)
+        config = reading(optim__decay=decay)
         write(tmp_path / "runs", ADAM, named=f"{decay}-", config=config)
     for by in ([], ["optim.decay"]):
         names = [arm.name for arm in judged(tmp_path / "runs", by=by).arms]
@@ -129,7 +129,7 @@ def test_arms_may_be_told_apart_by_a_key_with_numbers(tmp_path):
 
 def test_of_two_words_that_always_go_together_one_names_the_arms(tmp_path):
     for rule, norm in (("adam", "pre"), ("lion", "post")):
-        config = tiny(optim__rule__name=rule, model__norm=norm)
+        config = reading(optim__rule__name=rule, model__norm=norm)
         write(tmp_path / "runs", ADAM, named=rule, config=config)
     assert [arm.name for arm in judged(tmp_path / "runs").arms] == ["adam", "lion"]
 
@@ -137,7 +137,7 @@ def test_of_two_words_that_always_go_together_one_names_the_arms(tmp_path):
 def test_a_best_value_at_the_edge_is_invalid_unless_it_can_go_no_further(tmp_path):
     def runs(name, key, values, best):
         for value in values:
-            config = tiny(**{key: value})
+            config = reading(**{key: value})
             losses = np.add(ADAM, 0.1 * abs(values.index(value) - best))
             write(tmp_path / name, losses, named=f"{value}-", config=config)
         return tmp_path / name
@@ -153,8 +153,8 @@ def test_a_best_value_at_the_edge_is_invalid_unless_it_can_go_no_further(tmp_pat
 
 def test_a_setting_that_diverged_with_a_seed_is_not_the_best_however_low(tmp_path):
     low = [2.0, 2.0, 2.0, 2.0, math.nan]
-    write(tmp_path / "a", low, named="x", config=tiny(optim__decay=0.1))
-    write(tmp_path / "a", MUON, named="y", config=tiny(optim__decay=0.2))
+    write(tmp_path / "a", low, named="x", config=reading(optim__decay=0.1))
+    write(tmp_path / "a", MUON, named="y", config=reading(optim__decay=0.2))
     told = judged(write(tmp_path / "b", ADAM), tmp_path / "a")
     assert dict(arm_of(told, "a").best.values) == {"optim.decay": 0.2}
     assert sum(s.num_diverged for s in arm_of(told, "a").settings) == 1
@@ -191,8 +191,8 @@ def test_runs_without_a_result_are_named_and_in_no_verdict(tmp_path):
 
 
 def test_a_setting_that_lacks_seeds_cannot_be_the_best(tmp_path):
-    write(tmp_path / "a", [1.0], named="x", config=tiny(optim__decay=0.1))
-    write(tmp_path / "a", MUON, named="y", config=tiny(optim__decay=0.2))
+    write(tmp_path / "a", [1.0], named="x", config=reading(optim__decay=0.1))
+    write(tmp_path / "a", MUON, named="y", config=reading(optim__decay=0.2))
     told = judged(write(tmp_path / "b", ADAM), tmp_path / "a")
     arm = arm_of(told, "a")
     assert arm.best.mean == pytest.approx(np.mean(MUON))
@@ -213,9 +213,9 @@ def test_unequal_budgets_and_runs_that_stopped_early_are_no_comparison(tmp_path)
     reason = judged(adam, early).verdicts["early"].reason
     assert "read at step 200 of a schedule that ends at 400" in reason
     assert "unequal budgets: steps is 400 for adam, 200 for early" in reason
-    more = write(tmp_path / "more", MUON, config=tiny(optim__decay=0.1))
+    more = write(tmp_path / "more", MUON, config=reading(optim__decay=0.1))
     for decay in (0.05, 0.2):
-        config = tiny(optim__decay=decay)
+        config = reading(optim__decay=decay)
         write(more, ADAM, named=f"{decay}-", config=config)
     reason = judged(adam, more).verdicts["more"].reason
     assert reason == "unequal budgets: settings is 1 for adam, 3 for more"
@@ -314,7 +314,7 @@ WRONG = {
     "direction": (["{}/adam"], dict(metric="rate"), "nobody knows which way"),
     "baseline": (["{}/adam", "{}/muon"], dict(baseline="adm"), "mean 'adam'"),
     "by": (["{}/adam"], dict(by=["optim.decoy"]), "Did you mean 'optim.decay'"),
-    "same": (["{}/adam"], dict(by=["optim.decay"]), "is 0.01 in all runs"),
+    "same": (["{}/adam"], dict(by=["optim.decay"]), "is 0.1 in all runs"),
     "margin": (["{}/adam"], dict(margin=0.0), r"margin=0\.0 must be above 0"),
     "both": (["{}/adam"], dict(margin=0.1, floor=0.1), "give one of them"),
     "out": (["{}/adam"], dict(out="{}/report.pdf"), r"must be the name of an \.html"),

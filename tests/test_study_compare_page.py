@@ -15,7 +15,7 @@ import pytest
 
 from study.compare import compare
 from tests.comparing import write_run, write_sweep
-from tests.runs import tiny
+from tests.runs import reading
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
@@ -195,7 +195,7 @@ def odd(tmp_path_factory):
     names = ["<b>a&'$x_1$", "b" * 90]
     for name, loss in zip(names, (2.3, math.nan), strict=True):
         lost = "the loss is <NaN>" if loss != loss else ""
-        write_run(folder / name / "0", tiny(), seed=0, loss=loss, diverged=lost)
+        write_run(folder / name / "0", reading(), seed=0, loss=loss, diverged=lost)
     out = folder / "report.html"
     told = compare([str(folder / name) for name in names], str(out))
     return told, out.read_text(encoding="utf-8")

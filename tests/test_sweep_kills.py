@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from study import outcomes
-from tests.runs import reading
+from tests.runs import text_folder
 from train.logs import read_json, read_metrics
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -25,8 +25,8 @@ KEYS = dict(
 )
 
 
-def command(text, sweep, *words):
-    keys = dict(data__folder=str(text), data__train="squares.txt") | KEYS
+def command(sweep, *words):
+    keys = dict(data__folder=str(text_folder()), data__train="squares.txt") | KEYS
     return [
         *(sys.executable, "launch.py", "sweep", f"--workdir={sweep}"),
         "--config=experiments/sweep_rates.py:tiny",
@@ -90,13 +90,12 @@ def killed(words, sweep, kills, seed, losable=()):
 @pytest.mark.parametrize("engine", [(), ("--engine=processes", "--workers=2")])
 def test_a_sweep_that_is_killed_many_times_is_the_sweep(tmp_path, engine):
     kills = 8
-    reading(tmp_path)
     calm, stormy = tmp_path / "calm", tmp_path / "stormy"
     # Half of the points, in two shapes; engines cut it in two parts.
     search = ("--search=random", "--trials=2")
-    done = begun(command(tmp_path, calm, *search, *engine))
+    done = begun(command(calm, *search, *engine))
     assert done.wait() == 0
-    words = command(tmp_path, stormy, *search, *engine)
+    words = command(stormy, *search, *engine)
     killed(words, stormy, kills, seed=1, losable=["table.csv", "sweep.png"])
     first, second = whole(calm), whole(stormy)
     assert first.keys() == second.keys()

@@ -9,7 +9,7 @@ from study import outcomes
 from study.groups import grouped
 from study.search.wanted import Search
 from study.sweep import run
-from tests.runs import PLAIN, reading, tiny
+from tests.runs import PLAIN, reading
 from train.checkpoints import Checkpoints
 from train.logs import read_metrics
 from train.run import train
@@ -48,11 +48,11 @@ def test_a_trial_out_of_many_has_the_losses_of_the_trial_alone(
     tmp_path, num_steps, rtol
 ):
     base = BASE | dict(num_steps=num_steps, optim__decay=0.1)
-    found = swept(tiny(**base), tmp_path / "sweep", AXES)
+    found = swept(reading(**base), tmp_path / "sweep", AXES)
     assert [x.state for x in found] == ["done"] * 6
     for trial in found:
         texts = {key.replace(".", "__"): v for key, v in trial.point.overrides.items()}
-        config = tiny(**base | texts | {"seed": trial.point.seed})
+        config = reading(**base | texts | {"seed": trial.point.seed})
         alone = tmp_path / trial.point.id
         train(config, str(alone))
         np.testing.assert_allclose(losses(trial.folder), losses(alone), rtol=rtol)
@@ -62,7 +62,7 @@ def test_a_trial_out_of_many_has_the_losses_of_the_trial_alone(
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A sweep of four trials, two of each seed."""
-    config = reading(tmp_path_factory.mktemp("text"), **SMALL)
+    config = reading(**SMALL)
     folder = tmp_path_factory.mktemp("sweep")
     return config, folder, swept(config, folder, PEAKS)
 
@@ -156,9 +156,9 @@ def test_trials_that_differ_in_inputs_and_seeds_are_one_group():
         dict(optim__decay=0.0, optim__clip_norm="inf", seed=2),
     )
     usual = dict(num_steps=20, model__dropout=0.1, optim__decay=0.1)
-    configs = [tiny(**usual | trial) for trial in trials]
-    other = [tiny(**usual | dict(optim__rule__name="lion"))]
-    longer = [tiny(**usual | dict(batch_size=16))]
+    configs = [reading(**usual | trial) for trial in trials]
+    other = [reading(**usual | dict(optim__rule__name="lion"))]
+    longer = [reading(**usual | dict(batch_size=16))]
     groups = grouped([*configs[:2], *other, *configs[2:], *longer])
     assert [group.trials for group in groups] == [(0, 1, 3, 4, 5), (2,), (6,)]
     assert {"model.dropout", "optim.decay", "optim.clip_norm"} <= groups[0].on
