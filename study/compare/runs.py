@@ -160,7 +160,7 @@ def _read_one(path: pathlib.Path, name: str, source: int) -> Run | Unread:
             return Unread(name, "has not ended")
         curve = read_metrics(path) if (path / "metrics.jsonl").is_file() else []
         known = folder.provenance.is_file()
-        provenance = read_json(folder.provenance) if known else {}
+        provenance = dict(read_json(folder.provenance)) if known else {}
         flat = flattened(config)
         seed = int(flat["seed"])
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:

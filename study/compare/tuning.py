@@ -19,12 +19,19 @@ RATE = "schedule.peak"  # how the key of a learning rate ends
 def initial_loss(contest: Contest) -> float:
     """Before training, as far as logs tell: the median of the first training losses.
 
-    Infinite where none was logged, or where the metric is no loss.
+    Infinite where none was logged in the first quarter of a run, for a later one may be
+    below what validation ends at; and where the metric is no loss.
     """
     if not contest.metric.endswith("loss"):
         return math.inf
     runs = [run for arm in contest.arms for run in arm.runs]
-    first = [line["loss"] for run in runs for line in run.curve[:1] if "loss" in line]
+    first = [
+        line["loss"]
+        for run in runs
+        for line in run.curve[:1]
+        if line["step"] <= run.end_step / 4
+        and math.isfinite(line.get("loss", math.nan))
+    ]
     return float(np.median(first)) if first else math.inf
 
 
