@@ -7,13 +7,15 @@ import pytest
 
 from study.claims.compared import gap_of_gaps, no_worse, sensitivity, steps_to_target
 from study.claims.judged import Judged, Part, above, plain
-from study.claims.runs import Run, Runs, arm
+from study.claims.runs import Run, Runs, arm, runs_of
 from study.claims.searched import replayed
 from study.claims.small import regularized
 from study.claims.transfer import transferred
+from study.outcomes import add, fail, outcome_of, trial_folder
 from study.search.grid import grid
 from study.space import Space
 from study.stated import branch
+from train.logs import write_json
 
 RATES = [0.01, 0.02, 0.04, 0.08, 0.16]
 
@@ -224,8 +226,8 @@ def test_dropout_closes_the_gap_some_is_best_and_smoothing_helps():
     assert cured([2.47, 2.42, 2.4, 2.35], training, 2.37).kind == "INVALID"
 
 
-def logged(good, num_trials=60):
-    """Trials whose early scores tell the late ones, or nothing."""
+def logged(good, num_trials=60, mute=()):
+    """Trials whose early scores tell the late ones, or nothing; `mute` have none."""
     rng = np.random.default_rng(0)
     ends = np.sort(2 + rng.exponential(0.3, num_trials))
     early = ends if good else rng.permutation(ends)
@@ -233,6 +235,7 @@ def logged(good, num_trials=60):
     def lines(values, last):
         n = round(values["rate"])
         scores = {45: early[n] + 0.3, 135: early[n] + 0.1, 405: ends[n]}
+        scores = {} if n in mute else scores
         return [{"step": step, "val_loss": score} for step, score in scores.items()]
 
     axes = {"rate": [float(n) for n in range(num_trials)]}
@@ -265,6 +268,27 @@ def wide(best, gain=0.15):
     return transferred(
         made(axes, loss), **words, along="rate", max_octaves=1.0, min_octaves=2.0
     )
+
+
+def test_a_run_that_diverged_before_it_was_ever_scored_is_the_last_of_its_search():
+    assert logged(good=True, mute=(0, 30)).kind == "PASS"
+
+
+@pytest.mark.parametrize("state", ["failed", "new", "nan"])
+def test_what_could_not_be_run_is_no_loss(state, tmp_path):
+    space = Space(branch({"rate": RATES}), (0,), {})
+    point = next(iter(grid(space)))
+    add(tmp_path, point)
+    folder = trial_folder(tmp_path, point)
+    if state == "failed":
+        fail(folder, "no memory.")
+    if state == "nan":
+        write_json(folder / "summary.json", {"steps": 4, "val_loss": math.nan})
+        assert runs_of(space, [outcome_of(folder)]).runs[0].loss == math.inf
+        return
+    said = "could not be run: no memory. Remove it" if state == "failed" else "not end"
+    with pytest.raises(ValueError, match=said):
+        runs_of(space, [outcome_of(folder)])
 
 
 def test_a_rate_that_stays_and_one_that_falls():

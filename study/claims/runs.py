@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from study.arms import Arm
 from study.edge import Edge, edges
-from study.outcomes import DONE, ENDED, METRIC, Outcome
+from study.outcomes import DONE, ENDED, FAILED, METRIC, Outcome
 from study.point import Point
 from study.space import Space
-from train.logs import read_metrics
+from train.logs import read_json, read_metrics
 
 
 class Run(NamedTuple):
@@ -123,15 +123,22 @@ def runs_of(space: Space, outcomes: Iterable[Outcome]) -> Runs:
     """The runs of a sweep that has ended.
 
     Raises:
-      ValueError: one has not.
+      ValueError: one has not, or could not be run, which is no result.
     """
     runs = []
     for outcome in outcomes:
         if outcome.state not in ENDED:
             raise ValueError(f"{outcome.folder} has not ended: run the claim again.")
+        if outcome.state == FAILED:
+            why = read_json(outcome.folder / "failed.json").get("reason", "")
+            raise ValueError(
+                f"{outcome.folder} could not be run: {why} Remove it and run the claim "
+                "again."
+            )
         picks = space.retrace(outcome.point.overrides)
         assert picks is not None, outcome.point
-        loss = outcome.value if outcome.state == DONE else math.inf
+        done = outcome.state == DONE and math.isfinite(outcome.value)
+        loss = outcome.value if done else math.inf
         logged = (outcome.folder / "metrics.jsonl").is_file()
         lines = read_metrics(outcome.folder) if logged else []
         runs.append(Run(outcome.point, picks, loss, outcome.steps, lines))
