@@ -87,6 +87,23 @@ def test_a_first_training_loss_at_the_end_is_not_that_of_no_training(tmp_path):
     assert expected == pytest.approx([np.mean(ADAM) + 0.15, np.mean(ADAM)])
 
 
+def test_the_best_of_k_has_its_low_end_below_where_more_is_better(tmp_path):
+    for rate in range(1, 9):
+        config, loss = tiny(optim__schedule__peak=rate / 100), LOST if rate > 7 else 1.0
+        write(tmp_path / "many", [loss], named=f"{rate}-", config=config)
+    one = write(tmp_path / "one", [1.0])
+    for number, path in enumerate(sorted(tmp_path.glob("*/*/summary.json"))):
+        known = json.loads(path.read_text()) | {"val_accuracy": number / 10}
+        path.write_text(json.dumps(known))
+    part = best_of_k(judged(tmp_path / "many", one, metric="val_accuracy"))
+    (facts,) = part.data
+    sides = [facts[side] for side in ("low", "median", "high")]
+    assert np.all(np.diff(sides, axis=0)[:, 1:-1] >= 0)
+    assert sides[0][0] == -math.inf
+    assert facts["expected"][-1] == 0.6
+    assert part.notes[0].endswith("diverged counts as \N{MINUS SIGN}∞.")
+
+
 def test_a_first_loss_that_is_nan_does_not_hide_the_others(tmp_path):
     runs = write(tmp_path / "runs", [*ADAM[:2], LOST])
     line = {"step": 1, "loss": "nan", "tokens": 10, "seconds": 0.1}

@@ -179,6 +179,8 @@ def best_of_k(contest: Contest) -> Section:
         found = [best_of(losses, k, ceiling=ceiling) for k in sizes]
         sides = ("expected", "median", "low", "high")
         columns = {n: [contest.sign * getattr(b, n) for b in found] for n in sides}
+        if contest.better == "higher":
+            columns |= {"low": columns["high"], "high": columns["low"]}
         data.append({"name": arm.name, "k": list(sizes), **columns})
     most = max(len(arm.settings) for arm in arms)
     shown = sorted({k for k in (1, 2, 3, 5, 8, 16, 32, 64, 128, most) if k <= most})
@@ -209,7 +211,8 @@ def best_of_k(contest: Contest) -> Section:
         "It is as good as the settings are random; those of a grid are spread evenly."
     )
     if any(setting.num_diverged for arm in arms for setting in arm.settings):
-        note += f" A setting with a run that diverged counts as {ceiling:.2f}."
+        worst = fixed(contest.sign * ceiling, 2).text
+        note += f" A setting with a run that diverged counts as {worst}."
     return Section(key, title, reading, data, [Table(heads, rows)], [drawn], [note])
 
 
