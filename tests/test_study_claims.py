@@ -118,8 +118,11 @@ def test_an_optimum_at_the_edge_of_its_rates_is_invalid_however_large_the_effect
         assert "widen the grid" in found.sentence
 
 
-def racing(speeds, best=None):
-    """Each method's loss falls to 2 as 2 + 1 / (speed step), at its best rate."""
+def racing(speeds, best=None, rates=RATES):
+    """Each method's loss falls to 2 as 2 + 1 / (speed step), at its best rate.
+
+    `rates` are those of muon.
+    """
     best = dict.fromkeys(speeds, 0.04) | (best or {})
 
     def of(values):
@@ -139,7 +142,8 @@ def racing(speeds, best=None):
         ]
 
     words = {
-        name: {"code": number, "rate": RATES} for number, name in enumerate(speeds)
+        name: {"code": number, "rate": rates if name == "muon" else RATES}
+        for number, name in enumerate(speeds)
     }
     runs = made({"method": dict(blocks=words)}, loss, lines=lines)
     return steps_to_target(
@@ -170,13 +174,13 @@ def test_a_race_at_the_edge_of_a_grid_is_none():
         assert found.parts[1].kind != "INVALID"  # told beside, and not judged
 
 
-def behind(free, best=0.04):
+def behind(free, best=0.04, rates=RATES):
     def loss(values):
         start = {"cosine": 2.0, "free": 2.0 + free, "prodigy": 2.03}
         off = 0 if values["method"] == "prodigy" else valley(values["rate"], best, 0.0)
         return start[values["method"]] + off
 
-    words = {"cosine": {"rate": RATES}, "free": {"rate": RATES}}
+    words = {"cosine": {"rate": RATES}, "free": {"rate": rates}}
     words |= {"prodigy": {"rate": 1.0}}
     runs = made({"method": dict(choice=words)}, loss)
     words = dict(of="method", baseline="cosine", candidates=("free", "prodigy"))
@@ -188,6 +192,17 @@ def test_no_worse_is_behind_by_less_than_the_margin():
     assert kinds(behind(-0.5)) == ["PASS", "PASS"]
     assert kinds(behind(0.03)) == ["FAIL", "PASS"]
     assert kinds(behind(0.01, RATES[0])) == ["INVALID", "INVALID"]
+
+
+def test_a_candidate_that_was_tuned_further_is_no_comparison():
+    more, less = [0.005, *RATES], RATES[1:4]
+    found = behind(-0.5, rates=more).parts[0]
+    assert found.kind == "INVALID"
+    assert "settings is 5 for cosine, 6 for free" in found.sentence
+    assert kinds(behind(-0.5, rates=less)) == ["PASS", "PASS"]
+    speeds = {"adamw": 1.0, "tuned": 1.0, "muon": 1.6}
+    assert racing(speeds, rates=more).kind == "INVALID"
+    assert racing(speeds, rates=less).kind == "PASS"
 
 
 def cured(validation, training, smoothed):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from launch import ROOT
-from study.claims import drawn, published
+from study.claims import drawn, fixed, published
 from study.claims.claim import TIERS, chosen, names, read
 from study.claims.criteria import CRITERIA
 from study.claims.judged import Judged, Line, Part, Plot, plain
@@ -204,6 +204,13 @@ def test_a_claim_is_run_once_and_judged_again_from_its_runs(text, tmp_path):
     assert first.effect.method == "t"
     assert [len(line.x) for line in first.plot.lines] == [2, 2]
     assert "## warmup:tiny" in page.read_text()
+
+
+def test_tests_that_take_too_long_tell_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(fixed, "SUBPROCESS_SECONDS", 0.01)
+    judged = fixed.oracles(tmp_path, tests=("test_a.py",))
+    assert judged.kind == "INVALID"
+    assert judged.sentence == "the tests took more than 0.01 seconds"
 
 
 @pytest.mark.parametrize("odd", [math.nan, None])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from core.refusal import shown
 from study.algoperf import MODES, read_trials, scores
-from study.claims.judged import Judged, Line, Plot, plain
+from study.claims.judged import Judged, Line, Part, Plot, plain
 from study.scaling import fit, objective
 from train.logs import read_metrics
 
@@ -105,21 +105,27 @@ def sparse_law(
 def oracles(root: pathlib.Path, *, tests: tuple[str, ...]) -> Judged:
     """Do the tests pass that hold our code against formulas and other libraries?
 
-    One that was skipped, or was to fail, has shown nothing.
+    One that was skipped, or was to fail, has shown nothing; what takes too long cannot
+    be told.
     """
+    asked = "all tests pass"
     command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [*command, *tests],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=SUBPROCESS_SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*command, *tests],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=SUBPROCESS_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        said = f"the tests took more than {SUBPROCESS_SECONDS} seconds"
+        return Judged([Part(asked, "INVALID", said)])
     last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
     ends = set(re.findall(r"\d+ (\w+)", last)) - {"warning", "warnings"}
     holds = done.returncode == 0 and ends == {"passed"}
-    return Judged([plain("all tests pass", holds, re.sub(r" in [\d.]+s.*", "", last))])
+    return Judged([plain(asked, holds, re.sub(r" in [\d.]+s.*", "", last))])
 
 
 def same_curve(

@@ -99,6 +99,10 @@ class Runs(NamedTuple):
         """The setting of the lowest mean loss."""
         return min(self.settings, key=lambda setting: setting.mean)
 
+    def num_settings(self, baseline: "Runs") -> int:
+        """Of which the best is; less than the baseline has is no advantage."""
+        return max(len(self.settings), len(baseline.settings))
+
     @property
     def edges(self) -> list[Edge]:
         """Where the best setting is the last that was tried."""
@@ -112,11 +116,19 @@ class Runs(NamedTuple):
         return dict(sorted(found.items()))
 
 
-def arm(name: str, scores: Mapping[int, float], edges: Iterable[Edge] = ()) -> Arm:
-    """An arm of the runs of one sweep, all of which went to the end."""
-    return Arm(
-        name=name, scores=scores, edges=list(edges), budget={}, read_step=0, end_step=0
-    )
+def arm(
+    name: str,
+    scores: Mapping[int, float],
+    edges: Iterable[Edge] = (),
+    num_settings: int = 1,
+) -> Arm:
+    """An arm of the runs of one sweep, all of which went to the end.
+
+    Its best is of `num_settings`, of which both arms of a comparison must have as many.
+    """
+    budget = {"settings": num_settings}
+    ends = {"read_step": 0, "end_step": 0}
+    return Arm(name=name, scores=scores, edges=list(edges), budget=budget, **ends)
 
 
 def runs_of(space: Space, outcomes: Iterable[Outcome]) -> Runs:
