@@ -175,3 +175,17 @@ def test_a_question_needs_numbers(name, value, tmp_path):
     paths = [str(write(tmp_path / "adam", ADAM[:1]))]
     with pytest.raises(ValueError, match=name):
         compare(paths, str(tmp_path / "page.html"), **{name: value})
+
+
+def test_arms_are_not_told_apart_by_what_changes_nothing(tmp_path):
+    for often in (10, 20):
+        write(tmp_path, ADAM, named=f"{often}-", config=tiny(log_every=often))
+    with pytest.raises(ValueError, match=r"by='log_every' changes what is written"):
+        judged(tmp_path, by=["log_every"])
+
+
+def test_a_gain_of_nothing_is_neither_better_nor_worse(tmp_path):
+    told = judged(write(tmp_path / "a", ADAM), write(tmp_path / "b", ADAM))
+    assert finding(told).startswith(
+        "No winner can be named: b is not shown to be better than a (95 %"
+    )

@@ -264,7 +264,7 @@ def _why_not(contest: Contest, name: str, verdict: Verdict) -> str:
         return f"{first} (and more, below)" if more else first
     gain = verdict.gain.mean
     way = "better" if gain > 0 else "worse"
-    size = f", {with_unit(contest, abs(gain))} {way} in the mean"
+    size = f", {with_unit(contest, abs(gain))} {way} in the mean" if gain else ""
     asked = contest.question.bar(contest.baseline.name)
     size = size if math.isfinite(gain) else ""
     return f"{name} is not shown to be {asked}{size} ({numbers(contest, name)}){more}"

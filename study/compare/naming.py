@@ -63,7 +63,8 @@ def told_apart(runs: Runs, paths: Sequence[str], by: Sequence[str]) -> Groups:
     """The arms, in the order of paths, else of values.
 
     Raises:
-      ValueError: a key of `by` is not in the configs, or the same in all of them.
+      ValueError: a key of `by` is not in the configs, the same in all of them, or of
+        those that change nothing.
     """
     unlike = {key: v for key, v in differing(runs).items() if counts(key)}
     known = {key for run in runs for key in run.config}
@@ -72,6 +73,11 @@ def told_apart(runs: Runs, paths: Sequence[str], by: Sequence[str]) -> Groups:
             raise ValueError(
                 f"by={shown(key)} is no key of these configs.{nearest(key, known)} "
                 f"Those that differ: {listed(unlike)}."
+            )
+        if not counts(key):
+            raise ValueError(
+                f"by={shown(key)} changes what is written down, not what is learnt. "
+                f"Keys that differ: {listed(unlike)}."
             )
         if key not in unlike:
             raise ValueError(
