@@ -11,6 +11,7 @@ from study.compare.compute import against_compute
 from study.compare.contest import finding
 from study.compare.differences import differences
 from study.compare.importance import importance
+from study.compare.race import time_to_target
 from study.compare.tuning import best_of_k, initial_loss, sensitivity
 from study.power import detectable_effect
 from study.verdict import Above
@@ -189,3 +190,16 @@ def test_a_gain_of_nothing_is_neither_better_nor_worse(tmp_path):
     assert finding(told).startswith(
         "No winner can be named: b is not shown to be better than a (95 %"
     )
+
+
+@pytest.mark.parametrize("name", ["step", "tokens", "seconds"])
+def test_a_curve_that_runs_backwards_is_damaged_and_the_page_is_made(name, tmp_path):
+    runs = write(tmp_path / "runs", ADAM)
+    path = runs / "4" / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[3][name] = 1
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = judged(runs)
+    (one,) = told.found.unread
+    assert one == ("runs/4", f"is damaged: {name} falls from line to line")
+    assert len(time_to_target(told).data["arms"][0]["seeds"]["steps"]) == 4

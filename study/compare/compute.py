@@ -55,7 +55,10 @@ def against_compute(contest: Contest) -> Section:
     alt = f"{contest.metric} over {unit}, a curve for each of {', '.join(curves)}"
     drawn = picture(_curves(contest, curves, unit, ended), alt, height=3.8, width=7.4)
     caption = f"Speed-up in {unit} over {base}, at equal {contest.metric}"
-    note = "The last level is the baseline's own end; those before it are mid-schedule."
+    note = (
+        "The last level is the baseline's own end; those before it are mid-schedule, "
+        "and so is an arm that comes to that end before its own."
+    )
     tables = [Table(heads, table, caption)] if table and levels else []
     if tables:
         reading += (
