@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from study.outcomes import METRIC, Outcome
-from study.table import losses, ranked
+from study.table import ranked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def draw(sweep: pathlib.Path, outcomes: Sequence[Outcome]) -> pathlib.Path | Non
     size = (4.2 * columns, 3.4 * rows + 0.4)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    best = min((x for x in ranked(outcomes)), key=lambda x: sum(losses(x)) / len(x))
+    best = next(iter(ranked(outcomes)), [])  # none while each setting lacks a seed
     lost = len([x for x in outcomes if x.state != "done"])
     title = f"{sweep.resolve().name}: {len(done)} trials done"
     figure.suptitle(
@@ -57,7 +57,7 @@ def _keys(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _top(values: Sequence[float]) -> float:
-    """Where the plot ends: bad trials do not flatten the good ones."""
+    """The highest loss drawn in its place: bad trials do not flatten the good ones."""
     lowest, middle = min(values), sorted(values)[len(values) // 2]
     return lowest + 3 * max(middle - lowest, 0.01)
 
@@ -72,14 +72,23 @@ def _panel(
     words = [] if numbers else sorted({str(value) for value in values})
     at = values if numbers else [words.index(str(value)) for value in values]
     order = sorted(range(len(done)), key=lambda n: done[n].point.id in best)
-    colors = [BEST if done[n].point.id in best else DOT for n in order]
-    shown = [min(done[n].value, top) for n in order]
-    axes.scatter([at[n] for n in order], shown, c=colors, s=14)
+    inside = [n for n in order if done[n].value <= top]
+    beyond = [n for n in order if done[n].value > top]
+    shown = [done[n].value for n in inside]
+    colors = [BEST if done[n].point.id in best else DOT for n in inside]
+    axes.scatter([at[n] for n in inside], shown, c=colors, s=14)
+    if beyond:
+        most = max(done[n].value for n in beyond)
+        label = f"{len(beyond)} above, up to {most:.3g}"
+        places = [at[n] for n in beyond], [top] * len(beyond)
+        axes.scatter(*places, c=DOT, s=26, marker="^", label=label)
+        below = {"loc": "upper left", "bbox_to_anchor": (0, -0.1)}  # hides no dot
+        axes.legend(frameon=False, fontsize="small", **below)
     if words:
         axes.set_xticks(range(len(words)), words)
     elif min(values) > 0 and max(values) / min(values) >= 8:
         axes.set_xscale("log")
-    axes.set_ylim(top=top + 0.02 * (top - min(shown)))
+    axes.set_ylim(top=top + 0.04 * (top - min(shown)))
     axes.set_title(key, loc="left", fontsize="medium")
     axes.set_ylabel(f"{METRIC}, nats")
     axes.grid(color="#e3e6ea", linewidth=0.7)

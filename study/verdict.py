@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from core.refusal import shown
 from study import power, significance
 from study.arms import Arm, Pair, faults, pair_of
@@ -51,7 +53,9 @@ class Above(NamedTuple):
         """The p-value of one comparison."""
         if pair.paired:
             gains = gains_of(pair.baseline_R, pair.candidate_Q)
-            return significance.sign_flip(gains - self.floor)
+            # A pair that diverged in both arms clears no floor, not even one below 0.
+            lost = np.isinf(pair.baseline_R) & np.isinf(pair.candidate_Q)
+            return significance.sign_flip(np.where(lost, 0, gains - self.floor))
         return significance.regroup(pair.baseline_R - self.floor, pair.candidate_Q)
 
     def lacks(self, pair: Pair, alpha: float) -> bool:
@@ -177,7 +181,7 @@ def _needed(
     if kind == "INVALID":
         return least if question.lacks(pair, alpha) else None
     room = question.room(pair.gain.mean)
-    if kind == "PASS" or any(pair.num_diverged) or not room > 0:
+    if kind == "PASS" or pair.gain.method == "none" or not room > 0:
         return None
     # With .9 each, the two tests of `Within` have .8 together.
     aim = 0.9 if isinstance(question, Within) else power.POWER

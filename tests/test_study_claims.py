@@ -7,13 +7,15 @@ import pytest
 
 from study.claims.compared import gap_of_gaps, no_worse, sensitivity, steps_to_target
 from study.claims.judged import Judged, Part, above, plain
-from study.claims.runs import Run, Runs, arm
+from study.claims.runs import Run, Runs, arm, runs_of
 from study.claims.searched import replayed
 from study.claims.small import regularized
 from study.claims.transfer import transferred
+from study.outcomes import add, fail, outcome_of, trial_folder
 from study.search.grid import grid
 from study.space import Space
 from study.stated import branch
+from train.logs import write_json
 
 RATES = [0.01, 0.02, 0.04, 0.08, 0.16]
 
@@ -116,8 +118,11 @@ def test_an_optimum_at_the_edge_of_its_rates_is_invalid_however_large_the_effect
         assert "widen the grid" in found.sentence
 
 
-def racing(speeds, best=None):
-    """Each method's loss falls to 2 as 2 + 1 / (speed step), at its best rate."""
+def racing(speeds, best=None, rates=RATES):
+    """Each method's loss falls to 2 as 2 + 1 / (speed step), at its best rate.
+
+    `rates` are those of muon.
+    """
     best = dict.fromkeys(speeds, 0.04) | (best or {})
 
     def of(values):
@@ -137,7 +142,8 @@ def racing(speeds, best=None):
         ]
 
     words = {
-        name: {"code": number, "rate": RATES} for number, name in enumerate(speeds)
+        name: {"code": number, "rate": rates if name == "muon" else RATES}
+        for number, name in enumerate(speeds)
     }
     runs = made({"method": dict(blocks=words)}, loss, lines=lines)
     return steps_to_target(
@@ -168,13 +174,13 @@ def test_a_race_at_the_edge_of_a_grid_is_none():
         assert found.parts[1].kind != "INVALID"  # told beside, and not judged
 
 
-def behind(free, best=0.04):
+def behind(free, best=0.04, rates=RATES):
     def loss(values):
         start = {"cosine": 2.0, "free": 2.0 + free, "prodigy": 2.03}
         off = 0 if values["method"] == "prodigy" else valley(values["rate"], best, 0.0)
         return start[values["method"]] + off
 
-    words = {"cosine": {"rate": RATES}, "free": {"rate": RATES}}
+    words = {"cosine": {"rate": RATES}, "free": {"rate": rates}}
     words |= {"prodigy": {"rate": 1.0}}
     runs = made({"method": dict(choice=words)}, loss)
     words = dict(of="method", baseline="cosine", candidates=("free", "prodigy"))
@@ -186,6 +192,17 @@ def test_no_worse_is_behind_by_less_than_the_margin():
     assert kinds(behind(-0.5)) == ["PASS", "PASS"]
     assert kinds(behind(0.03)) == ["FAIL", "PASS"]
     assert kinds(behind(0.01, RATES[0])) == ["INVALID", "INVALID"]
+
+
+def test_a_candidate_that_was_tuned_further_is_no_comparison():
+    more, less = [0.005, *RATES], RATES[1:4]
+    found = behind(-0.5, rates=more).parts[0]
+    assert found.kind == "INVALID"
+    assert "settings is 5 for cosine, 6 for free" in found.sentence
+    assert kinds(behind(-0.5, rates=less)) == ["PASS", "PASS"]
+    speeds = {"adamw": 1.0, "tuned": 1.0, "muon": 1.6}
+    assert racing(speeds, rates=more).kind == "INVALID"
+    assert racing(speeds, rates=less).kind == "PASS"
 
 
 def cured(validation, training, smoothed):
@@ -224,8 +241,8 @@ def test_dropout_closes_the_gap_some_is_best_and_smoothing_helps():
     assert cured([2.47, 2.42, 2.4, 2.35], training, 2.37).kind == "INVALID"
 
 
-def logged(good, num_trials=60):
-    """Trials whose early scores tell the late ones, or nothing."""
+def logged(good, num_trials=60, mute=()):
+    """Trials whose early scores tell the late ones, or nothing; `mute` have none."""
     rng = np.random.default_rng(0)
     ends = np.sort(2 + rng.exponential(0.3, num_trials))
     early = ends if good else rng.permutation(ends)
@@ -233,6 +250,7 @@ def logged(good, num_trials=60):
     def lines(values, last):
         n = round(values["rate"])
         scores = {45: early[n] + 0.3, 135: early[n] + 0.1, 405: ends[n]}
+        scores = {} if n in mute else scores
         return [{"step": step, "val_loss": score} for step, score in scores.items()]
 
     axes = {"rate": [float(n) for n in range(num_trials)]}
@@ -265,6 +283,27 @@ def wide(best, gain=0.15):
     return transferred(
         made(axes, loss), **words, along="rate", max_octaves=1.0, min_octaves=2.0
     )
+
+
+def test_a_run_that_diverged_before_it_was_ever_scored_is_the_last_of_its_search():
+    assert logged(good=True, mute=(0, 30)).kind == "PASS"
+
+
+@pytest.mark.parametrize("state", ["failed", "new", "nan"])
+def test_what_could_not_be_run_is_no_loss(state, tmp_path):
+    space = Space(branch({"rate": RATES}), (0,), {})
+    point = next(iter(grid(space)))
+    add(tmp_path, point)
+    folder = trial_folder(tmp_path, point)
+    if state == "failed":
+        fail(folder, "no memory.")
+    if state == "nan":
+        write_json(folder / "summary.json", {"steps": 4, "val_loss": math.nan})
+        assert runs_of(space, [outcome_of(folder)]).runs[0].loss == math.inf
+        return
+    said = "could not be run: no memory. Remove it" if state == "failed" else "not end"
+    with pytest.raises(ValueError, match=said):
+        runs_of(space, [outcome_of(folder)])
 
 
 def test_a_rate_that_stays_and_one_that_falls():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from launch import ROOT
-from study.claims import drawn, published
+from study.claims import drawn, fixed, published
 from study.claims.claim import TIERS, chosen, names, read
 from study.claims.criteria import CRITERIA
 from study.claims.judged import Judged, Line, Part, Plot, plain
@@ -18,6 +18,8 @@ from study.intervals import interval
 from study.point import configure
 from study.search.grid import grid
 from study.sweep import configured
+from train.logs import plain as json_plain
+from train.logs import write_json
 from train.schema import SCHEMA
 
 NAMES = names(ROOT)
@@ -165,12 +167,16 @@ def test_oracle_tests_that_fail_or_are_none_fail_the_claim(tmp_path):
     (tmp_path / "test_a.py").write_text("def test_a():\n    assert True\n")
     (tmp_path / "test_b.py").write_text("def test_b():\n    assert False\n")
     (tmp_path / "test_c.py").write_text("")
+    skipped = "\ndef test_d():\n    pytest.skip('no device')\n"
+    (tmp_path / "test_d.py").write_text(
+        f"import pytest\n{skipped}\ndef test_e():\n    pass\n"
+    )
     oracles = CRITERIA["oracles"].build
     found = {
         name: oracles(pathlib.Path(tmp_path), tests=(f"test_{name}.py",)).kind
-        for name in "abc"
+        for name in "abcd"
     }
-    assert found == {"a": "PASS", "b": "FAIL", "c": "FAIL"}
+    assert found == {"a": "PASS", "b": "FAIL", "c": "FAIL", "d": "FAIL"}
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +204,29 @@ def test_a_claim_is_run_once_and_judged_again_from_its_runs(text, tmp_path):
     assert first.effect.method == "t"
     assert [len(line.x) for line in first.plot.lines] == [2, 2]
     assert "## warmup:tiny" in page.read_text()
+
+
+def test_tests_that_take_too_long_tell_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(fixed, "SUBPROCESS_SECONDS", 0.01)
+    judged = fixed.oracles(tmp_path, tests=("test_a.py",))
+    assert judged.kind == "INVALID"
+    assert judged.sentence == "the tests took more than 0.01 seconds"
+
+
+@pytest.mark.parametrize("odd", [math.nan, None])
+def test_a_step_that_was_lost_on_a_device_is_no_equal_curve(odd, tmp_path):
+    for number, last in ((1, 2.0), (2, odd)):
+        folder = tmp_path / f"devices_{number}"
+        folder.mkdir()
+        write_json(folder / "summary.json", {})
+        curve = {1: 3.0, 2: 2.5, 3: last}
+        lines = [{"step": n, "loss": x} for n, x in curve.items() if x is not None]
+        told = "".join(json.dumps(json_plain(line)) + "\n" for line in lines)
+        (folder / "metrics.jsonl").write_text(told)
+    numbers = dict(config="", num_devices=(1, 2), max_relative=1e-5)
+    judged = CRITERIA["same_curve"].build(ROOT, tmp_path, {}, **numbers)
+    assert judged.kind == "FAIL"
+    assert "up to inf on 2" in judged.sentence
 
 
 @pytest.mark.slow

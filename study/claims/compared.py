@@ -91,7 +91,7 @@ def sensitivity(
             for seed in part.best.runs
         }
         logs = {seed: _log(cost) for seed, cost in costs.items()}
-        arms[word] = arm(f"{of}={word}", logs, part.edges)
+        arms[word] = arm(f"{of}={word}", logs, part.edges, len(part.settings))
         tops[word] = settings[at].by_seed(
             lambda run: _log(max(run.values(score), default=math.inf))
         )
@@ -171,9 +171,10 @@ def _steps(
         }
 
     asked = f"{word} needs {share:g} of the steps of {base}"
+    counts = len(theirs.settings), ours.num_settings(theirs)
     arms = (
-        arm(base, log_steps(theirs), [] if told else theirs.edges),
-        arm(word, log_steps(ours), [] if told else ours.edges),
+        arm(base, log_steps(theirs), [] if told else theirs.edges, counts[0]),
+        arm(word, log_steps(ours), [] if told else ours.edges, counts[1]),
     )
     part = above(asked, *arms, -math.log(share), metric="the logarithm of its steps")
     gain = part.effect
@@ -226,7 +227,10 @@ def no_worse(
     The picture is over `along`.
     """
     methods = {word: runs.having({of: word}) for word in (baseline, *candidates)}
-    arms = {word: arm(word, m.best.losses, m.edges) for word, m in methods.items()}
+    arms = {
+        word: arm(word, m.best.losses, m.edges, m.num_settings(methods[baseline]))
+        for word, m in methods.items()
+    }
     parts = []
     for word, margin in zip(candidates, margins, strict=True):
         part = above(

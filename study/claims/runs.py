@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from study.arms import Arm
 from study.edge import Edge, edges
-from study.outcomes import DONE, ENDED, METRIC, Outcome
+from study.outcomes import DONE, ENDED, FAILED, METRIC, Outcome
 from study.point import Point
 from study.space import Space
-from train.logs import read_metrics
+from train.logs import read_json, read_metrics
 
 
 class Run(NamedTuple):
@@ -99,6 +99,10 @@ class Runs(NamedTuple):
         """The setting of the lowest mean loss."""
         return min(self.settings, key=lambda setting: setting.mean)
 
+    def num_settings(self, baseline: "Runs") -> int:
+        """Of which the best is; less than the baseline has is no advantage."""
+        return max(len(self.settings), len(baseline.settings))
+
     @property
     def edges(self) -> list[Edge]:
         """Where the best setting is the last that was tried."""
@@ -112,26 +116,41 @@ class Runs(NamedTuple):
         return dict(sorted(found.items()))
 
 
-def arm(name: str, scores: Mapping[int, float], edges: Iterable[Edge] = ()) -> Arm:
-    """An arm of the runs of one sweep, all of which went to the end."""
-    return Arm(
-        name=name, scores=scores, edges=list(edges), budget={}, read_step=0, end_step=0
-    )
+def arm(
+    name: str,
+    scores: Mapping[int, float],
+    edges: Iterable[Edge] = (),
+    num_settings: int = 1,
+) -> Arm:
+    """An arm of the runs of one sweep, all of which went to the end.
+
+    Its best is of `num_settings`, of which both arms of a comparison must have as many.
+    """
+    budget = {"settings": num_settings}
+    ends = {"read_step": 0, "end_step": 0}
+    return Arm(name=name, scores=scores, edges=list(edges), budget=budget, **ends)
 
 
 def runs_of(space: Space, outcomes: Iterable[Outcome]) -> Runs:
     """The runs of a sweep that has ended.
 
     Raises:
-      ValueError: one has not.
+      ValueError: one has not, or could not be run, which is no result.
     """
     runs = []
     for outcome in outcomes:
         if outcome.state not in ENDED:
             raise ValueError(f"{outcome.folder} has not ended: run the claim again.")
+        if outcome.state == FAILED:
+            why = read_json(outcome.folder / "failed.json").get("reason", "")
+            raise ValueError(
+                f"{outcome.folder} could not be run: {why} Remove it and run the claim "
+                "again."
+            )
         picks = space.retrace(outcome.point.overrides)
         assert picks is not None, outcome.point
-        loss = outcome.value if outcome.state == DONE else math.inf
+        done = outcome.state == DONE and math.isfinite(outcome.value)
+        loss = outcome.value if done else math.inf
         logged = (outcome.folder / "metrics.jsonl").is_file()
         lines = read_metrics(outcome.folder) if logged else []
         runs.append(Run(outcome.point, picks, loss, outcome.steps, lines))

@@ -27,7 +27,7 @@ def replayed(
     `max_cost_share` of the steps.
     """
     curves = {run.point.id: run.curve for run in runs.runs}
-    last = max(max(curve) for curve in curves.values())
+    last = max(step for curve in curves.values() for step in curve)
     # A run that diverged has no scores from there on: none is as bad as inf.
     steps = [last // factor**cut for cut in reversed(range(num_rungs))]
     whole = {

@@ -4,6 +4,7 @@
 writes one HTML file and `comparison.json` beside it, which has the same numbers.
 """
 
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from study.compare.page import page
 from study.compare.runs import read, scored
 from study.compare.section import Section
 from study.verdict import Above, Verdict, Within
-from train.logs import plain, write_bytes, write_json
+from train.logs import plain, read_json, write_bytes, write_json
 from train.provenance import redacted
 
 FORMAT = 1
@@ -81,12 +82,15 @@ def compare(
     of the baseline. `command` is what makes the page again.
 
     Raises:
-      ValueError: in one line, a path, key, arm or metric that is not there; before
-        anything is written.
+      ValueError: in one line, a path, key, arm or metric that is not there, or a folder
+        that has another page; before anything is written.
     """
     page_path = _page_path(out)
     if margin is not None and not margin > 0:
         raise ValueError(f"margin={shown(margin)} must be above 0.")
+    for name, number in (("floor", floor), ("margin", margin), ("target", target)):
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"{name}={number} must be a finite number.")
     if margin is not None and floor:
         raise ValueError(
             f"floor={floor} asks who is better, margin={margin} who is equal: "
@@ -99,7 +103,7 @@ def compare(
     judged = contest(found, paths, question=question, command=command, **options)
     parts = [section(judged) for section in SECTIONS]
     says = finding(judged)
-    known = _record(judged, says, parts)
+    known = _record(judged, says, parts) | {"page": page_path.name}
     text = page(says, _lead(judged), overview.overview(judged), parts)
     page_path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(page_path, text.encode())
@@ -113,6 +117,13 @@ def _page_path(out: str) -> pathlib.Path:
         raise ValueError(f"out={shown(out)} must be the name of an .html file.")
     if path.is_dir():
         raise ValueError(f"out={shown(out)} is a folder; name a file in it.")
+    if (path.parent / JSON).is_file():
+        other = read_json(path.parent / JSON).get("page", path.name)
+        if other != path.name:
+            raise ValueError(
+                f"out={shown(out)}: {JSON} beside it has the numbers of {other}; put "
+                "this page into another folder."
+            )
     return path
 
 

@@ -1,6 +1,6 @@
 """Loss against what was spent on it, and the speed-up at equal loss."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,13 @@ def against_compute(contest: Contest) -> Section:
         return Section(key, title, absent="No run logged a curve.")
     data: dict[str, Any] = {"cost": cost, "arms": []}
     levels = _levels(contest, curves)
+    ended = {a.name for a in contest.arms if a.arm.read_step == a.arm.end_step}
     for name, (costs, losses) in curves.items():
         facts = {
             "name": name,
             "cost": costs,
             "value": [contest.sign * loss for loss in losses],
-            "mid_schedule": [True] * (len(costs) - 1) + [False],
+            "mid_schedule": [True] * (len(costs) - 1) + [name not in ended],
         }
         if contest.baseline.name in curves and name != contest.baseline.name:
             theirs = curves[contest.baseline.name]
@@ -52,9 +53,12 @@ def against_compute(contest: Contest) -> Section:
         "where the rate is high and rankings can turn."
     )
     alt = f"{contest.metric} over {unit}, a curve for each of {', '.join(curves)}"
-    drawn = picture(_curves(contest, curves, unit), alt, height=3.8, width=7.4)
+    drawn = picture(_curves(contest, curves, unit, ended), alt, height=3.8, width=7.4)
     caption = f"Speed-up in {unit} over {base}, at equal {contest.metric}"
-    note = "The last level is the baseline's own end; those before it are mid-schedule."
+    note = (
+        "The last level is the baseline's own end; those before it are mid-schedule, "
+        "and so is an arm that comes to that end before its own."
+    )
     tables = [Table(heads, table, caption)] if table and levels else []
     if tables:
         reading += (
@@ -105,7 +109,9 @@ def _levels(contest: Contest, curves: Mapping[str, Curve]) -> list[float]:
     return [float(level) for level in np.linspace(highest, end, 4)[1:]]
 
 
-def _curves(contest: Contest, curves: Mapping[str, Curve], unit: str) -> Callable:
+def _curves(
+    contest: Contest, curves: Mapping[str, Curve], unit: str, ended: Collection[str]
+) -> Callable:
     names = [arm.name for arm in contest.arms]
 
     def draw(axes) -> None:
@@ -114,7 +120,9 @@ def _curves(contest: Contest, curves: Mapping[str, Curve], unit: str) -> Callabl
             values = [contest.sign * loss for loss in losses]
             hollow = {"marker": "o", "ms": 4, "mfc": "white"}
             axes.plot(costs, values, color=color, linewidth=1.6, **hollow)
-            axes.plot(costs[-1], values[-1], "o", color=color, ms=9, label=name)
+            last = {"ms": 9} if name in ended else hollow
+            style = {"color": color, "label": name, "linestyle": "none"}
+            axes.plot(costs[-1], values[-1], **{"marker": "o"} | style | last)
         if contest.baseline.name in curves:
             end = contest.sign * curves[contest.baseline.name][1][-1]
             axes.axhline(end, color=QUIET, linewidth=1, linestyle="--", zorder=0)

@@ -11,7 +11,7 @@ from study.arms import Pair, pair_of
 from study.compare.naming import told_apart
 from study.compare.runs import SWEEP, Found, flattened
 from study.compare.section import fixed, p_value, span
-from study.compare.tuned import Tuned, tuned
+from study.compare.tuned import Tuned, rank, tuned
 from study.intervals import Interval, interval
 from study.losses import Better
 from study.verdict import Above, Verdict, Within, judge
@@ -45,7 +45,7 @@ class Contest:
     @property
     def ranked(self) -> list[Tuned]:
         """All arms, the best first."""
-        return sorted(self.arms, key=lambda arm: (arm.best.loss, arm.best.mean))
+        return sorted(self.arms, key=lambda arm: (arm.best.loss, *rank(arm.best)))
 
     @property
     def sign(self) -> int:
@@ -114,8 +114,9 @@ def contest(
     """
     better = "higher" if _more_is_better(metric) else "lower"
     groups = told_apart(found.runs, paths, by)
-    arms = _level([tuned(n, r, metric, better) for n, r in groups.runs.items()])
+    arms = [tuned(n, r, metric, better) for n, r in groups.runs.items()]
     first = _named(arms, baseline) if baseline else _usual(arms, found, groups.keys)
+    arms = [_level(arm, first) for arm in arms]
     rest = [arm.arm for arm in arms if arm is not first]
     verdicts = judge(first.arm, rest, question, metric=metric, better=better)
     if target is None:
@@ -185,19 +186,13 @@ def _usual(arms: Sequence[Tuned], found: Found, keys: Sequence[str]) -> Tuned:
     return arms[0]
 
 
-def _level(arms: list[Tuned]) -> list[Tuned]:
-    """The arms, where tokens that are equal but for packing count as equal."""
-    tokens = [arm.arm.budget.get("tokens", math.nan) for arm in arms]
-    if not max(tokens) - min(tokens) <= LEVEL_SHARE * max(tokens):
-        return arms
-    budget = {"tokens": tokens[0]}
-    return [
-        dataclasses.replace(
-            arm,
-            arm=dataclasses.replace(arm.arm, budget={**arm.arm.budget, **budget}),
-        )
-        for arm in arms
-    ]
+def _level(arm: Tuned, baseline: Tuned) -> Tuned:
+    """The arm, whose tokens count as the baseline's where they differ by packing."""
+    own, theirs = (one.arm.budget.get("tokens", math.nan) for one in (arm, baseline))
+    if own == theirs or not abs(own - theirs) <= LEVEL_SHARE * theirs:
+        return arm
+    budget = {**arm.arm.budget, "tokens": theirs}
+    return dataclasses.replace(arm, arm=dataclasses.replace(arm.arm, budget=budget))
 
 
 def finding(contest: Contest) -> str:
@@ -219,6 +214,10 @@ def finding(contest: Contest) -> str:
     if isinstance(contest.question, Within):
         start = f"{names} equal{verb} {base} within {contest.question.margin:g}"
         return f"{start} {contest.unit}".strip() + f" ({numbers(contest, passed[0])})"
+    if contest.question.floor < 0:
+        most = f"{-contest.question.floor:g} {contest.unit}".strip()
+        start = f"{names} {'are' if len(passed) > 1 else 'is'} less than {most} worse"
+        return f"{start} than {base}, if at all ({numbers(contest, passed[0])})"
     gain = judged[passed[0]].gain.mean
     by = f" by {with_unit(contest, gain)}" if math.isfinite(gain) else ""
     if len(passed) > 1:
@@ -265,7 +264,7 @@ def _why_not(contest: Contest, name: str, verdict: Verdict) -> str:
         return f"{first} (and more, below)" if more else first
     gain = verdict.gain.mean
     way = "better" if gain > 0 else "worse"
-    size = f", {with_unit(contest, abs(gain))} {way} in the mean"
+    size = f", {with_unit(contest, abs(gain))} {way} in the mean" if gain else ""
     asked = contest.question.bar(contest.baseline.name)
     size = size if math.isfinite(gain) else ""
     return f"{name} is not shown to be {asked}{size} ({numbers(contest, name)}){more}"

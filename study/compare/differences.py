@@ -9,6 +9,8 @@ from study.intervals import paired_interval, unpaired_interval
 from study.power import detectable_effect
 from study.verdict import Within
 
+ALPHA = 0.05  # of all comparisons together
+
 
 def differences(contest: Contest) -> Section:
     """Each arm against the baseline: the gain, the tests, the verdict."""
@@ -56,8 +58,8 @@ def differences(contest: Contest) -> Section:
         notes=[
             "Equal within: the least margin for which two one-sided t-tests (TOST) at "
             "0.05 show that both are equal. Could have been seen: the gain that so "
-            "many seeds find in 80 of 100 cases. Seeds it would take: for an answer, "
-            "if the gain is what it seems."
+            "many seeds find in 80 of 100 cases, counted among all arms. Seeds it "
+            "would take: for an answer, if the gain is what it seems."
         ],
     )
 
@@ -70,7 +72,7 @@ def _reading(contest: Contest) -> str:
     if isinstance(contest.question, Within):
         by = "p is of two one-sided t-tests (TOST)"
     else:
-        by = f"p is of the exact test that {test}"
+        by = f"p is of the exact one-sided test that {test}"
     return (
         f"{asked} A gain above 0 is better than {base}; {by}, alone and counted among "
         "all arms (Holm). INVALID is a comparison that could not have given an answer, "
@@ -86,8 +88,10 @@ def _difference(contest: Contest, arm: Tuned) -> dict:
     if usable:
         inner = narrow(both.baseline_R, both.candidate_Q, level=0.9)
         equal = max(abs(inner.low), abs(inner.high))
-        if both.sd > 0:
-            seen = detectable_effect(both.sd, both.num_seeds, paired=both.paired)
+        alpha = ALPHA / len(contest.candidates)
+        if both.sd > 0 and both.least_p <= alpha:
+            of = both.sd, both.num_seeds
+            seen = detectable_effect(*of, paired=both.paired, alpha=alpha)
     return {
         "candidate": arm.name,
         "baseline": contest.baseline.name,

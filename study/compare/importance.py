@@ -23,7 +23,7 @@ def importance(contest: Contest) -> Section:
     key, title = "importance", "What mattered in the sweep"
     if not contest.found.sweeps:
         return Section(key, title, absent="The runs are of no sweep, so of no space.")
-    data, why, doubts = [], "", []
+    data, why, doubted = [], "", False
     for folder in contest.found.sweeps:
         try:
             stated = read_json(folder / SWEEP)
@@ -32,9 +32,13 @@ def importance(contest: Contest) -> Section:
             with warnings.catch_warnings(record=True) as doubts:
                 warnings.simplefilter("always")
                 shares = tpe.importance(space, list(_records(contest, folder)))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = f"{folder.name}: {error}"
             continue
+        if not shares:
+            why = f"{folder.name}: no axis is in all of its points."
+            continue
+        doubted |= bool(doubts)
         data.append({"sweep": folder.name, "shares": shares})
     if not data:
         return Section(key, title, absent=why)
@@ -56,15 +60,16 @@ def importance(contest: Contest) -> Section:
     )
     heads = ["sweep", "axis", "share"]
     note = "Some axes have too few settings for it: their shares are inexact."
-    notes = [note] if doubts else []
+    notes = [note] if doubted else []
     return Section(key, title, reading, data, [Table(heads, rows)], [drawn], notes)
 
 
 def _records(contest: Contest, sweep: pathlib.Path) -> Iterator[tpe.Record]:
     """The trials of a sweep that have ended, by the metric as a loss."""
     for run in contest.found.runs:
-        if run.folder.is_relative_to(sweep):
-            trial = read_json(run.folder / "trial.json")
+        path = run.folder / "trial.json"  # a run without is none of its trials
+        if run.folder.is_relative_to(sweep) and path.is_file():
+            trial = read_json(path)
             point = Point(_restored(trial["overrides"]), trial["seed"])
             loss = contest.sign * run.score(contest.metric)
             yield tpe.Record(point, tpe.DONE, loss)

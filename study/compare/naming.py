@@ -1,7 +1,7 @@
 """What tells runs apart: the keys that differ, and the names of arms by them."""
 
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from core.refusal import listed, nearest, shown
@@ -31,7 +31,7 @@ def differing(runs: Iterable[Run]) -> dict[str, list[Any]]:
 
 def distinct(values: Iterable[Any]) -> list[Any]:
     """Each once: True is not 1 here."""
-    unlike = {(type(value) is bool, value): value for value in values}
+    unlike = {_unlike(value): value for value in values}
     if all(is_number(value) for value in unlike.values()):
         return sorted(unlike.values())
     return sorted(unlike.values(), key=lambda value: (str(type(value)), str(value)))
@@ -63,7 +63,8 @@ def told_apart(runs: Runs, paths: Sequence[str], by: Sequence[str]) -> Groups:
     """The arms, in the order of paths, else of values.
 
     Raises:
-      ValueError: a key of `by` is not in the configs, or the same in all of them.
+      ValueError: a key of `by` is not in the configs, the same in all of them, or of
+        those that change nothing.
     """
     unlike = {key: v for key, v in differing(runs).items() if counts(key)}
     known = {key for run in runs for key in run.config}
@@ -72,6 +73,11 @@ def told_apart(runs: Runs, paths: Sequence[str], by: Sequence[str]) -> Groups:
             raise ValueError(
                 f"by={shown(key)} is no key of these configs.{nearest(key, known)} "
                 f"Those that differ: {listed(unlike)}."
+            )
+        if not counts(key):
+            raise ValueError(
+                f"by={shown(key)} changes what is written down, not what is learnt. "
+                f"Keys that differ: {listed(unlike)}."
             )
         if key not in unlike:
             raise ValueError(
@@ -84,33 +90,52 @@ def told_apart(runs: Runs, paths: Sequence[str], by: Sequence[str]) -> Groups:
         empty = [name for name, part in parts.items() if not part]
         return Groups({n: part for n, part in parts.items() if part}, (), empty)
     keys = list(by) or _naming(runs, unlike)
+    groups = _grouped(runs, keys, told)
+    apart = {tuple(map(_unlike, (run.config.get(k) for k in keys))) for run in runs}
+    if len(groups) < len(apart):  # numbers that differ behind what is shown of them
+        groups = _grouped(runs, keys, text_of)
+    return Groups(groups, keys)
+
+
+def _grouped(
+    runs: Runs, keys: Sequence[str], write: Callable[[Any], str]
+) -> dict[str, Runs]:
+    """The runs by the name of their arm, in the order of values."""
     groups: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: [_order(run.config.get(k)) for k in keys]):
-        groups.setdefault(_label(run, keys), []).append(run)
-    return Groups({**groups}, keys)
+        groups.setdefault(_label(run, keys, write), []).append(run)
+    return {**groups}
+
+
+def _unlike(value: Any) -> tuple[bool, Any]:
+    """What is equal for equal values alone: True is not 1 here."""
+    return type(value) is bool, value
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
     return (True, value, "") if is_number(value) else (False, 0.0, str(value))
 
 
-def _label(run: Run, keys: Sequence[str]) -> str:
+def _label(run: Run, keys: Sequence[str], write: Callable[[Any], str]) -> str:
     """`adam` of one key with a word, else `decay=0.1, norm=pre`."""
     if not keys:
         return "all runs"
     values = [run.config.get(key, "none") for key in keys]
     if len(keys) == 1 and isinstance(values[0], str):
         return values[0] or "none"
-    return described(dict(zip(keys, values, strict=True)))
+    return described(dict(zip(keys, values, strict=True)), write)
 
 
-def described(values: Mapping[str, Any]) -> str:
+def described(
+    values: Mapping[str, Any], write: Callable[[Any], str] | None = None
+) -> str:
     """Keys and values as a reader needs them: the last two words of each key.
 
     >>> described({"optim.schedule.peak": 0.01, "optim.decay": 0.1, "num_steps": 400})
     'schedule.peak=0.01, optim.decay=0.1, num_steps=400'
     """
-    return ", ".join(f"{brief(key)}={told(v)}" for key, v in values.items())
+    write = told if write is None else write
+    return ", ".join(f"{brief(key)}={write(v)}" for key, v in values.items())
 
 
 def brief(key: str) -> str:

@@ -6,6 +6,7 @@ with the reason and counted, and no verdict has it. A run that diverged is a res
 
 import dataclasses
 import functools
+import itertools
 import math
 import os
 import pathlib
@@ -159,8 +160,10 @@ def _read_one(path: pathlib.Path, name: str, source: int) -> Run | Unread:
         if not isinstance(summary.get("steps"), int):
             return Unread(name, "has not ended")
         curve = read_metrics(path) if (path / "metrics.jsonl").is_file() else []
+        if fallen := _fallen(curve):
+            return Unread(name, f"is damaged: {fallen} falls from line to line")
         known = folder.provenance.is_file()
-        provenance = read_json(folder.provenance) if known else {}
+        provenance = dict(read_json(folder.provenance)) if known else {}
         flat = flattened(config)
         seed = int(flat["seed"])
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
@@ -168,6 +171,15 @@ def _read_one(path: pathlib.Path, name: str, source: int) -> Run | Unread:
     kept = {key: value for key, value in flat.items() if key not in SEEDS}
     diverged = str(summary.get("diverged", ""))
     return Run(name, path, source, kept, seed, curve, summary, provenance, diverged)
+
+
+def _fallen(curve: Sequence[Mapping[str, Any]]) -> str:
+    """What a curve counts that falls from line to line, as in no run; or nothing."""
+    for name in ("step", "tokens", "seconds"):
+        values = [line[name] for line in curve if _is_number(line.get(name))]
+        if any(after < before for before, after in itertools.pairwise(values)):
+            return name
+    return ""
 
 
 def flattened(config: Config, prefix: str = "") -> dict[str, Any]:

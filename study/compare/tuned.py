@@ -95,7 +95,7 @@ def tuned(name: str, runs: Runs, metric: str, better: Better) -> Tuned:
     settings = [_setting(group, keys, metric, better) for group in groups.values()]
     most = max(len(setting.runs) for setting in settings)
     whole = [setting for setting in settings if len(setting.runs) == most]
-    best = min(whole, key=_rank)
+    best = min(whole, key=rank)
     alive = [run for run in best.runs.values() if not run.diverged]
     alive = alive or list(best.runs.values())
     arm = Arm(
@@ -122,7 +122,8 @@ def _setting(
     )
 
 
-def _rank(setting: Setting) -> tuple[int, float]:
+def rank(setting: Setting) -> tuple[int, float]:
+    """By which the best setting is the least: first by how many runs diverged."""
     return setting.num_diverged, setting.mean if setting.mean == setting.mean else 0.0
 
 

@@ -19,12 +19,19 @@ RATE = "schedule.peak"  # how the key of a learning rate ends
 def initial_loss(contest: Contest) -> float:
     """Before training, as far as logs tell: the median of the first training losses.
 
-    Infinite where none was logged, or where the metric is no loss.
+    Infinite where none was logged in the first quarter of a run, for a later one may be
+    below what validation ends at; and where the metric is no loss.
     """
     if not contest.metric.endswith("loss"):
         return math.inf
     runs = [run for arm in contest.arms for run in arm.runs]
-    first = [line["loss"] for run in runs for line in run.curve[:1] if "loss" in line]
+    first = [
+        line["loss"]
+        for run in runs
+        for line in run.curve[:1]
+        if line["step"] <= run.end_step / 4
+        and math.isfinite(line.get("loss", math.nan))
+    ]
     return float(np.median(first)) if first else math.inf
 
 
@@ -172,6 +179,8 @@ def best_of_k(contest: Contest) -> Section:
         found = [best_of(losses, k, ceiling=ceiling) for k in sizes]
         sides = ("expected", "median", "low", "high")
         columns = {n: [contest.sign * getattr(b, n) for b in found] for n in sides}
+        if contest.better == "higher":
+            columns |= {"low": columns["high"], "high": columns["low"]}
         data.append({"name": arm.name, "k": list(sizes), **columns})
     most = max(len(arm.settings) for arm in arms)
     shown = sorted({k for k in (1, 2, 3, 5, 8, 16, 32, 64, 128, most) if k <= most})
@@ -202,7 +211,8 @@ def best_of_k(contest: Contest) -> Section:
         "It is as good as the settings are random; those of a grid are spread evenly."
     )
     if any(setting.num_diverged for arm in arms for setting in arm.settings):
-        note += f" A setting with a run that diverged counts as {ceiling:.2f}."
+        worst = fixed(contest.sign * ceiling, 2).text
+        note += f" A setting with a run that diverged counts as {worst}."
     return Section(key, title, reading, data, [Table(heads, rows)], [drawn], [note])
 
 
