@@ -30,11 +30,9 @@ def text_folder() -> pathlib.Path:
     """Where squares.txt is, in which there is something to learn."""
     folder = cache.root() / "squares"
     if not folder.is_dir():
-        text = "".join(
-            f"{n * n} is the square of {n}, so they say. " for n in range(400)
-        )
+        lines = (f"{n * n} is the square of {n}, so they say. " for n in range(400))
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / "squares.txt", text.encode())
+        write_bytes(folder / "squares.txt", "".join(lines).encode())
     return folder
 
 
