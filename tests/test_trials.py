@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from core.exits import PREEMPTED, Stop
+from core.settings import load
 from study import outcomes
 from study.groups import grouped
 from study.search.wanted import Search
@@ -78,6 +79,13 @@ def test_every_trial_is_a_run_folder_of_its_own(small):
         steps = Checkpoints(trial.folder / "checkpoints", every_steps=1, read_only=True)
         assert steps.durable_step == 12
     assert outcomes.read(folder) == found
+
+
+def test_a_trial_has_the_losses_of_its_config_run_alone(small, tmp_path):
+    trial = small[2][-1]
+    assert trial.point.seed == 1
+    train(load(trial.folder / "config.json"), str(tmp_path))
+    np.testing.assert_allclose(losses(trial.folder), losses(tmp_path), rtol=1e-5)
 
 
 def test_a_sweep_that_is_done_does_nothing_more(small, monkeypatch):

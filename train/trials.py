@@ -180,10 +180,20 @@ class Trials:
         chosen = self.share(np.int32(place))
 
         def one(state_T, place):
-            return jax.tree.map(lambda x: x[place], state_T)
+            each = len(jax.tree.leaves(state_T)[0])
+            own = jax.tree.map(lambda x: x[place % each], state_T)
+            all_D = jax.lax.all_gather(own, TRIAL)  # one of each device, and not all T
+            return jax.tree.map(lambda x: x[place // each], all_D)
 
+        on_a_shard = jax.shard_map(
+            one,
+            mesh=self.program.mesh,
+            in_specs=(PartitionSpec(TRIAL), PartitionSpec()),
+            out_specs=PartitionSpec(),
+            check_vma=False,
+        )
         args = (state_T, chosen)
-        return self.program.compiled("one", one, args, self._all)(*args)
+        return self.program.compiled("one", on_a_shard, args, self._all)(*args)
 
     def _steps(self, args: tuple) -> Any:
         """The compiled steps for arguments of such shapes."""
