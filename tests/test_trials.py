@@ -18,7 +18,7 @@ from train.trials import Trials
 
 BASE = dict(num_steps=20, log_every=5, evaluate__every_steps=10, model__dropout=0.1)
 SMALL = PLAIN | dict(num_steps=12, evaluate__every_steps=4, log_every=4)
-PEAKS = {"optim.schedule.peak": [1e-2, 1e-1]}
+PEAKS = {"optim.schedule.peak": [1e-2, 2e-2, 1e-1]}
 AXES = {
     "rate": dict(
         blocks={
@@ -62,7 +62,7 @@ def test_a_trial_out_of_many_has_the_losses_of_the_trial_alone(
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A sweep of four trials, two of each seed."""
+    """A sweep of six trials on four devices, three of each seed."""
     config = reading(**SMALL)
     folder = tmp_path_factory.mktemp("sweep")
     return config, folder, swept(config, folder, PEAKS)
@@ -70,8 +70,8 @@ def small(tmp_path_factory):
 
 def test_every_trial_is_a_run_folder_of_its_own(small):
     _, folder, found = small
-    assert [(x.state, x.steps) for x in found] == [("done", 12)] * 4
-    assert len({x.value for x in found}) == 4
+    assert [(x.state, x.steps) for x in found] == [("done", 12)] * 6
+    assert len({x.value for x in found}) == 6
     for trial in found:
         lines = read_metrics(trial.folder)
         assert [line["step"] for line in lines] == [4, 8, 12]
@@ -148,8 +148,7 @@ def test_trials_are_cut_into_as_many_programs_as_memory_asks_for(
     monkeypatch.setattr(Trials, "memory_bytes", measured)
     monkeypatch.setattr("study.pack.free_bytes", lambda: 4)
     monkeypatch.setattr(Trials, "steps", counted)
-    axes = {"optim.schedule.peak": [1e-2, 1e-1, 2e-2]}
-    found = swept(small[0], tmp_path, axes)
+    found = swept(small[0], tmp_path, PEAKS)
     assert needed[0] == 8
     assert set(sizes) == {4}
     assert {x.state for x in found} == {"done"}
