@@ -68,6 +68,16 @@ def test_halving_never_goes_on_with_what_diverged(tmp_path):
     assert last == [(0.3, 9)] * 2
 
 
+def test_halving_takes_a_trial_that_ended_early_at_its_last_score(tmp_path):
+    search = Search("halving")
+    for wish in wanted(search, SPACE, outcomes.read(tmp_path), STEPS):
+        early = wish.point.overrides["rate"] == 0.2
+        scores = {1: loss_of(wish.point, 1 if not early else 9)}
+        come_to(tmp_path, wish.point, scores, ends="done" if early else "")
+    rounds = simulated(tmp_path, search)
+    assert [sorted(asked) for asked in rounds] == [[(0.1, 3)] * 2 + [(0.3, 3)] * 2]
+
+
 def test_hyperband_has_its_brackets_one_after_the_other(tmp_path):
     span = Axis("rate", "rate", Span(0.1, 0.9, log=False))
     space = Space(Branch({}, (span,)), (0,), {})

@@ -199,12 +199,16 @@ def _mean_scores(
 def _scores(
     point: Point, known: Mapping[str, Outcome], rungs: Sequence[int]
 ) -> dict[int, float]:
-    """At the rungs that the trial has come to; infinite from where it ended badly."""
+    """At the rungs that the trial has come to, and behind its end.
+
+    There it is infinite if the trial ended badly, and its last if it ended early out of
+    patience.
+    """
     if point.id not in known:
         return {}
     outcome = known[point.id]
     scores = scores_of(outcome.folder)
-    lost = outcome.state in (DIVERGED, FAILED)
-    return {
-        rung: scores.get(rung, math.inf) for rung in rungs if rung in scores or lost
-    }
+    if outcome.state not in ENDED:
+        return {rung: scores[rung] for rung in rungs if rung in scores}
+    behind = outcome.value if outcome.state == DONE else math.inf
+    return {rung: scores.get(rung, behind) for rung in rungs}
