@@ -68,6 +68,17 @@ def test_halving_never_goes_on_with_what_diverged(tmp_path):
     assert last == [(0.3, 9)] * 2
 
 
+def test_halving_scores_a_setting_by_the_mean_over_its_seeds(tmp_path):
+    lucky = 0.9  # the best by far with seed 0, and the worst with seed 1
+    search = Search("halving")
+    for point, until in wanted(search, SPACE, outcomes.read(tmp_path), STEPS):
+        score = (0.0, 9.0)[point.seed] if point.overrides["rate"] == lucky else 1.0
+        come_to(tmp_path, point, {until: score})
+    asked = wanted(search, SPACE, outcomes.read(tmp_path), STEPS)
+    assert {wish.until for wish in asked} == {3}
+    assert lucky not in {wish.point.overrides["rate"] for wish in asked}
+
+
 def test_halving_takes_a_trial_that_ended_early_at_its_last_score(tmp_path):
     search = Search("halving")
     for wish in wanted(search, SPACE, outcomes.read(tmp_path), STEPS):
@@ -92,6 +103,17 @@ def test_tpe_asks_for_some_at_a_time_and_ends_at_the_number_of_settings(tmp_path
     rounds = simulated(tmp_path, search)
     assert [len(asked) for asked in rounds] == [8, 4]
     assert first_points(search, SPACE, STEPS) == []
+
+
+def test_tpe_asks_for_nothing_new_while_trials_are_open(tmp_path):
+    pytest.importorskip("optuna")
+    search = Search("tpe", trials=6, parallel=4, seed=3)
+    first = wanted(search, SPACE, [], STEPS)
+    for point, _ in first:
+        outcomes.add(tmp_path, point)
+    for point, until in first[1:]:
+        come_to(tmp_path, point, {until: 1.0}, ends="done")
+    assert wanted(search, SPACE, outcomes.read(tmp_path), STEPS) == first[:1]
 
 
 def test_what_was_begun_is_gone_on_with_and_what_failed_is_not(tmp_path):
