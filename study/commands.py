@@ -103,7 +103,8 @@ def branch(
         fork = trunks.fork_at(of, int(step))
         into = Path(workdir) / trunks.named(fork, config)
         assemble.check(config)
-        trunks.branch(fork, assemble.assemble(config, of.read_tokenizer()), into)
+        parts = assemble.assemble(config, of.read_tokenizer())
+        trunks.branch(of, fork.step, parts, into)
         print(f"Branch: {into}")
         run.train(config, str(into), allow_drift=allow_drift, command=command)
 

@@ -82,7 +82,7 @@ def named(fork: Fork, config: Config) -> str:
     return f"{words.rpartition('-')[0]}-{digest}"
 
 
-def branch(fork: Fork, parts: Parts, into: pathlib.Path) -> None:
+def branch(trunk: Folder, step: int, parts: Parts, into: pathlib.Path) -> None:
     """Makes the run of `parts`, as far as its trunk has come, in the folder `into`.
 
     A crash leaves the whole folder or none, and one that is there stays. The branch has
@@ -90,11 +90,12 @@ def branch(fork: Fork, parts: Parts, into: pathlib.Path) -> None:
     that a drift since is refused as it is in a run that goes on.
 
     Raises:
-      ValueError: the branch has no steps left, another state than the trunk, or other
-        tokens up to the fork; or the checkpoint is damaged. Then nothing is made.
+      ValueError: the trunk has no such checkpoint, or it is damaged; the branch has
+        no steps left, another state, or other tokens up to there. Nothing is made.
     """
     if (into / RECORD).is_file():
         return
+    fork = fork_at(trunk, step)
     lines = _lines(fork)
     _check(fork, parts, lines)
     if into.exists():
@@ -194,7 +195,9 @@ def total(folders: Iterable[pathlib.Path]) -> Cost:
             if not record:
                 break
             name, end, record = record["id"], start, record["trunk"]
-    ends = [Cost(*(b - a for a, b in zip(*span, strict=True))) for span in spans.values()]
+    ends = [
+        Cost(*(b - a for a, b in zip(*span, strict=True))) for span in spans.values()
+    ]
     return Cost(*(sum(amounts) for amounts in zip(*ends, strict=True)))
 
 
