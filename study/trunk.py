@@ -1,4 +1,4 @@
-"""Branches: runs that go on from a checkpoint of another, their trunk, in their own way.
+"""Branches: runs that go on from a checkpoint of another, their trunk.
 
 Many cooldowns, or variants, of one trunk cost its steps once. A branch is an ordinary
 run folder, of a run that was stopped at the step it forks at: `train`, `evaluate` and
@@ -37,6 +37,15 @@ class Cost(NamedTuple):
     seconds: float = 0.0
     model_flops: float = 0.0
 
+    def since(self, start: "Cost") -> "Cost":
+        """What came after `start`."""
+        return Cost(
+            self.steps - start.steps,
+            self.tokens - start.tokens,
+            self.seconds - start.seconds,
+            self.model_flops - start.model_flops,
+        )
+
 
 class Fork(NamedTuple):
     """A sealed checkpoint of a trunk. `digest` is that of all its files."""
@@ -61,8 +70,8 @@ def fork_at(trunk: Folder, step: int) -> Fork:
         near = min(listed, key=lambda other: abs(other - step), default=None)
         there = "it has none" if near is None else f"the nearest is {near}"
         raise ValueError(
-            f"--step={step}: {shown(str(trunk.path), 60)} has no checkpoint of it; {there}."
-            " checkpoint.every_steps and checkpoint.keep say which are kept."
+            f"--step={step}: {shown(str(trunk.path), 60)} has no checkpoint of it; "
+            f"{there}. checkpoint.every_steps and checkpoint.keep say which are kept."
         )
     digest = hashlib.sha256((shelf.at(step) / manifest.NAME).read_bytes()).hexdigest()
     return Fork(trunk, step, digest[:DIGITS], listed[step])
@@ -122,8 +131,8 @@ def _check(fork: Fork, parts: Parts, lines: list[dict[str, Any]]) -> None:
     ours = parts.batches.tokens_before(lines[-1]["step"])
     if ours != lines[-1]["tokens"]:
         raise ValueError(
-            f"By step {lines[-1]['step']} the branch would have read {ours} tokens, and "
-            f"the trunk has read {lines[-1]['tokens']}: its batches must be as large."
+            f"By step {lines[-1]['step']} the branch would have read {ours} tokens, "
+            f"and the trunk has read {lines[-1]['tokens']}: its batches must be as large."
         )
 
 
@@ -195,10 +204,13 @@ def total(folders: Iterable[pathlib.Path]) -> Cost:
             if not record:
                 break
             name, end, record = record["id"], start, record["trunk"]
-    ends = [
-        Cost(*(b - a for a, b in zip(*span, strict=True))) for span in spans.values()
-    ]
-    return Cost(*(sum(amounts) for amounts in zip(*ends, strict=True)))
+    spent = [end.since(start) for start, end in spans.values()]
+    return Cost(
+        sum(each.steps for each in spent),
+        sum(each.tokens for each in spent),
+        sum(each.seconds for each in spent),
+        sum(each.model_flops for each in spent),
+    )
 
 
 def _id(run: Folder) -> str:

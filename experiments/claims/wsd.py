@@ -59,8 +59,8 @@ def branches():
 def claim():
     """How far the trunk's branches are behind, and what they cost."""
     return dict(
-        finding="One trunk with cooldowns is as good as a tuned cosine for each budget, "
-        "at 60 % of the FLOPs.",
+        finding="One trunk with cooldowns is no worse than a tuned cosine for each "
+        "budget, at 60 % of the FLOPs.",
         source="Hägele et al. 2024, https://arxiv.org/abs/2405.18392",
         tier="cpu",
         row=11,

@@ -1,4 +1,4 @@
-"""The criterion of one trunk with a cooldown for each budget, against a run for each."""
+"""The criterion of one trunk with many cooldowns, against a run for each budget."""
 
 import math
 import statistics
@@ -49,8 +49,8 @@ def cooled(
     parts += [
         _cost(ours, own, trunk, max_cost_share),
         above(
-            f"{separate[-1]}, read at step {budgets[1]}, is behind {trunk} of as many by "
-            f"more than {early_floor:g} nats",
+            f"{separate[-1]}, read at step {budgets[1]}, is behind {trunk} of that "
+            f"budget by more than {early_floor:g} nats",
             arm(f"{separate[-1]} at {budgets[1]}", early),
             arm(f"{trunk} of {budgets[1]}", ours[budgets[1]].best.losses),
             early_floor,

@@ -104,8 +104,8 @@ def _grown(
     assert claim.config is not None
     assert claim.space is not None
     of, word, forks = claim.forks
-    picks = [claim.space.retrace(one.point.overrides) for one in found]
+    retrace = claim.space.retrace
     trunks = [
-        one for one, picked in zip(found, picks, strict=True) if picked[of] == word
+        one for one in found if (retrace(one.point.overrides) or {}).get(of) == word
     ]
     return grow(claim.config, folder, trunks, forks, command)
