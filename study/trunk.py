@@ -132,7 +132,7 @@ def _check(fork: Fork, parts: Parts, lines: list[dict[str, Any]]) -> None:
     if ours != lines[-1]["tokens"]:
         raise ValueError(
             f"By step {lines[-1]['step']} the branch would have read {ours} tokens, "
-            f"and the trunk has read {lines[-1]['tokens']}: its batches must be as large."
+            f"and the trunk has read {lines[-1]['tokens']}: batches must be as large."
         )
 
 

@@ -72,6 +72,7 @@ def claim():
             budgets=BUDGETS,
             margin=0.02,
             max_cost_share=0.6,
+            read_at=BUDGETS[1],
             early_floor=0.05,
         ),
     )

@@ -18,6 +18,7 @@ def cooled(
     budgets: tuple[int, ...],
     margin: float,
     max_cost_share: float,
+    read_at: int,
     early_floor: float,
 ) -> Judged:
     """Does one trunk serve all budgets, as well as runs of their own and for less?
@@ -25,7 +26,7 @@ def cooled(
     The words `separate`, one of each of the `budgets`, are runs of their own, each at
     the best of its rates. The trunk is the run of the last budget and has a branch for
     each of the others; all are at one rate, the best by the mean over the budgets. The
-    longest of the separate runs is read at the second budget, too, where it is to be
+    longest of the separate runs is read at the budget `read_at`, too, where it is to be
     behind the branch by more than `early_floor`.
     """
     own = dict(
@@ -35,7 +36,7 @@ def cooled(
     rate = _pooled(cut)
     ours = {n: _at(part, rate.best.first.point.setting) for n, part in cut.items()}
     theirs = {n: part.best for n, part in own.items()}
-    early = theirs[budgets[-1]].by_seed(lambda run: _read_at(run, budgets[1]))
+    early = theirs[budgets[-1]].by_seed(lambda run: _read_at(run, read_at))
     parts = [
         above(
             f"{trunk} of {n} steps is behind {word} by less than {margin:g} nats",
@@ -49,10 +50,10 @@ def cooled(
     parts += [
         _cost(ours, own, trunk, max_cost_share),
         above(
-            f"{separate[-1]}, read at step {budgets[1]}, is behind {trunk} of that "
+            f"{separate[-1]}, read at step {read_at}, is behind {trunk} of that "
             f"budget by more than {early_floor:g} nats",
-            arm(f"{separate[-1]} at {budgets[1]}", early),
-            arm(f"{trunk} of {budgets[1]}", ours[budgets[1]].best.losses),
+            arm(f"{separate[-1]} at {read_at}", early),
+            arm(f"{trunk} of {read_at}", ours[read_at].best.losses),
             early_floor,
             metric=METRIC,
         ),
@@ -68,7 +69,7 @@ def cooled(
             budgets,
             [[*ours[n].best.losses.values()] for n in budgets],
         ),
-        Line(f"{separate[-1]}, read early", [budgets[1]], [[*early.values()]]),
+        Line(f"{separate[-1]}, read early", [read_at], [[*early.values()]]),
     ]
     return Judged(parts, Plot("steps of the budget", NATS, lines))
 

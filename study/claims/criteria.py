@@ -45,6 +45,7 @@ CRITERIA = {
             "budgets": COUNT,
             "margin": AMOUNT,
             "max_cost_share": SHARE,
+            "read_at": COUNT,
             "early_floor": AMOUNT,
         },
     ),
