@@ -26,7 +26,7 @@ def get_config(text: str = "") -> ConfigDict:
 
 def sweep():
     """Three rates of a cosine for each budget, and of the trunk, the longest run."""
-    rates = [4e-3, 1e-2, 2.5e-2]
+    rates = [3e-3, 1e-2, 3e-2]
     words = {
         f"cosine {steps}": {"num_steps": steps, "optim.schedule.peak": rates}
         for steps in BUDGETS
