@@ -57,8 +57,8 @@ def sensitivity(contest: Contest) -> Section:
         "Each dot is a run; a line goes through the means of the best setting at each "
         "rate, and a ring is around the best. Sensitivity is what a rate of the grid "
         "costs in the mean against the best, in units of the metric; the basin are the "
-        "rates within 1 % of the best loss, open (…) where the grid ends inside it. Flat "
-        "and wide is easy to tune."
+        "rates within 1 % of the best loss, open (…) where the grid ends inside it. "
+        "Flat and wide is easy to tune."
     )
     notes = []
     if math.isfinite(start):
