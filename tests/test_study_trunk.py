@@ -59,6 +59,17 @@ def assert_same_run(one, other):
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+def of_other_code(folder):
+    """The run in the folder, as if other code had brought it to step 16."""
+    seal = folder / "checkpoints" / "16" / "manifest.json"
+    facts = json.loads(seal.read_text())
+    facts["fingerprint"]["code"] = "other"
+    seal.unlink()
+    kept = {k: facts[k] for k in facts if k not in ("format", "files", "digest")}
+    manifest.seal(seal.parent, **kept)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     return tmp_path_factory.mktemp("text")
@@ -140,6 +151,7 @@ def test_a_name_follows_from_the_content_alone(text, long, tmp_path):
     assert named(fork_at(Folder(long), 16), other) != first
     quiet = config_of(text, 20, 4) | {"log_every": 10}
     assert named(fork_at(Folder(long), 16), quiet) != first
+    assert named(fork_at(Folder(of_other_code(moved)), 16), config) != first
 
 
 def test_a_crash_leaves_a_whole_branch_or_none(text, long, tmp_path, monkeypatch):
@@ -196,13 +208,7 @@ def test_a_damaged_checkpoint_makes_no_branch(text, long, tmp_path):
 
 
 def test_a_drift_since_the_trunk_is_refused_and_can_be_allowed(text, long, tmp_path):
-    copy = shutil.copytree(long, tmp_path / "copy")
-    seal = copy / "checkpoints" / "16" / "manifest.json"
-    facts = json.loads(seal.read_text())
-    facts["fingerprint"]["code"] = "other"
-    seal.unlink()
-    kept = {k: facts[k] for k in facts if k not in ("format", "files", "digest")}
-    manifest.seal(seal.parent, **kept)
+    copy = of_other_code(shutil.copytree(long, tmp_path / "copy"))
     config = config_of(text, 20, 4)
     branch(Folder(copy), 16, assemble(config), tmp_path / "branch")
     with pytest.raises(ValueError, match=r"code=.* differs from the run's code=other"):
