@@ -8,7 +8,7 @@ import numpy as np
 
 from study import scaling
 from study.compare.contest import Contest
-from study.compare.plots import color_of, legend_beside, picture
+from study.compare.plots import color_of, legend_beside, picture, prefixed
 from study.compare.section import Cell, Section, Table, count, fixed, span
 from study.compare.tuned import Setting
 
@@ -126,6 +126,8 @@ def _laws(contest: Contest, found: Sequence[Scaled]) -> Callable:
     names = [arm.name for arm in contest.arms]
 
     def draw(axes) -> None:
+        from matplotlib.ticker import NullFormatter
+
         for one in found:
             color = color_of(names if one.name in names else [one.name], one.name)
             grid = np.geomspace(min(one.flops), 2 * max(one.flops), 60)
@@ -136,6 +138,8 @@ def _laws(contest: Contest, found: Sequence[Scaled]) -> Callable:
             axes.plot(grid, fitted, color=color, linewidth=1.8, label=one.name)
             axes.fill_between(grid, low, high, color=color, alpha=0.15, linewidth=0)
         axes.set_xscale("log")
+        prefixed(axes)
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("FLOPs of one run")
         axes.set_ylabel(contest.axis)
         legend_beside(axes)
