@@ -2,11 +2,12 @@
 
 import math
 import statistics
+from collections.abc import Mapping
 
 from study import trunk as trunks
 from study.claims.compared import METRIC, NATS
 from study.claims.judged import Judged, Line, Part, Plot, above, plain
-from study.claims.runs import Run, Runs, arm
+from study.claims.runs import Run, Runs, Setting, arm
 
 
 def cooled(
@@ -41,34 +42,26 @@ def cooled(
         above(
             f"{trunk} of {n} steps is behind {word} by less than {margin:g} nats",
             arm(word, theirs[n].losses, own[n].edges),
-            arm(f"{trunk} of {n}", ours[n].best.losses, rate.edges),
+            arm(f"{trunk} of {n}", ours[n].losses, rate.edges),
             -margin,
             metric=METRIC,
         )
         for n, word in zip(budgets, separate, strict=True)
     ]
     parts += [
-        _cost(ours, own, trunk, max_cost_share),
+        _cost(ours, theirs, trunk, max_cost_share),
         above(
             f"{separate[-1]}, read at step {read_at}, is behind {trunk} of that "
             f"budget by more than {early_floor:g} nats",
             arm(f"{separate[-1]} at {read_at}", early),
-            arm(f"{trunk} of {read_at}", ours[read_at].best.losses),
+            arm(f"{trunk} of {read_at}", ours[read_at].losses),
             early_floor,
             metric=METRIC,
         ),
     ]
     lines = [
-        Line(
-            "a run for each budget",
-            budgets,
-            [[*theirs[n].losses.values()] for n in own],
-        ),
-        Line(
-            f"{trunk}, one trunk",
-            budgets,
-            [[*ours[n].best.losses.values()] for n in budgets],
-        ),
+        _line("a run for each budget", theirs),
+        _line(f"{trunk}, one trunk", ours),
         Line(f"{separate[-1]}, read early", [read_at], [[*early.values()]]),
     ]
     return Judged(parts, Plot("steps of the budget", NATS, lines))
@@ -90,17 +83,22 @@ def _place(run: Run) -> tuple[str, int]:
     return run.point.setting, run.point.seed
 
 
-def _at(part: Runs, setting: str) -> Runs:
-    return part._replace(runs=[r for r in part.runs if r.point.setting == setting])
+def _at(part: Runs, setting: str) -> Setting:
+    return next(s for s in part.settings if s.first.point.setting == setting)
+
+
+def _line(name: str, settings: Mapping[int, Setting]) -> Line:
+    """The losses over the budgets."""
+    return Line(name, [*settings], [[*s.losses.values()] for s in settings.values()])
 
 
 def _cost(
-    ours: dict[int, Runs], own: dict[int, Runs], trunk: str, share: float
+    ours: Mapping[int, Setting], theirs: Mapping[int, Setting], trunk: str, share: float
 ) -> Part:
     """What both took in FLOPs, the trunk counted once."""
-    spent = trunks.total(run.folder for part in ours.values() for run in part.runs)
-    alone = trunks.total(
-        run.folder for part in own.values() for run in part.best.runs.values()
+    spent, alone = (
+        trunks.total(run.folder for s in settings.values() for run in s.runs.values())
+        for settings in (ours, theirs)
     )
     part = spent.model_flops / alone.model_flops
     said = (
