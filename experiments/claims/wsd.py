@@ -60,7 +60,7 @@ def claim():
     """How far the trunk's branches are behind, and what they cost."""
     return dict(
         finding="One trunk with cooldowns is no worse than a tuned cosine for each "
-        "budget, at 60 % of the FLOPs.",
+        "budget, at 60 % of the FLOPs; a longer cosine read early is 0.05 nats worse.",
         source="Hägele et al. 2024, https://arxiv.org/abs/2405.18392",
         tier="cpu",
         row=11,
