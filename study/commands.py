@@ -1,4 +1,4 @@
-"""The commands over many runs: sweep, its parts, compare.
+"""The commands over many runs: sweep, its parts, branch, compare, claims.
 
 Whatever needs JAX is imported once the words are known to be right.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from core.command import ANY_KEY, Command, Option
 from core.experiment import space, stated
 from core.refusal import one_line, preparing, shown
-from core.workdir import folder
+from core.workdir import folder, run_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,6 +73,40 @@ def trials(*, workdir: str, chunk: str, command: list[str]) -> None:
         from study.sweep import train_part
 
         train_part(workdir, chunk, command)
+
+
+def branch(
+    *,
+    overrides: Mapping[str, str],
+    command: list[str],
+    trunk: str,
+    step: str,
+    workdir: str,
+    allow_drift: tuple[str, ...] = (),
+) -> None:
+    """Goes on from a checkpoint of a run in another way, in a folder of its own."""
+    with preparing(until=(*RUNNING, "train.run._finish")):
+        run_folder(trunk, "--trunk")
+        folder(workdir)
+        if not (step.isascii() and step.isdigit() and len(step) < 20):
+            raise ValueError(f"--step={shown(step)} must be a step, a whole number.")
+        from core.overrides import resolve
+        from study import trunk as trunks
+        from train import assemble, run
+        from train.folder import Folder
+        from train.schema import SCHEMA
+
+        of = Folder(trunk)
+        config, notes = resolve(of.read_config(), overrides, SCHEMA)
+        for note in notes:
+            print(one_line(note), file=sys.stderr)
+        fork = trunks.fork_at(of, int(step))
+        into = Path(workdir) / trunks.named(fork, config)
+        assemble.check(config)
+        parts = assemble.assemble(config, of.read_tokenizer())
+        trunks.branch(of, fork.step, parts, into)
+        print(f"Branch: {into}")
+        run.train(config, str(into), allow_drift=allow_drift, command=command)
 
 
 def compare(
@@ -157,6 +191,30 @@ STUDY = {
         },
         "python launch.py sweep --config=experiments/sweep_rates.py "
         "--workdir=runs/rates --search=halving --trials=27",
+    ),
+    "branch": Command(
+        branch,
+        {
+            "trunk": Option("the folder of the run to branch from", "DIR", needed=True),
+            "step": Option(
+                "one that it has a checkpoint of; checkpoint.every_steps and "
+                "checkpoint.keep of the trunk say which stay",
+                "N",
+                needed=True,
+            ),
+            "workdir": Option(
+                "where branches are kept, each in a folder named by its content; one "
+                "that is there goes on",
+                "DIR",
+                needed=True,
+            ),
+            ANY_KEY: Option("what the branch has otherwise than its trunk", "VALUE"),
+            "allow-drift": Option(
+                "goes on although this changed since the trunk ran", "KEY", many=True
+            ),
+        },
+        "python launch.py branch --trunk=runs/long --step=160 --workdir=runs/branches "
+        "--config.num_steps=200 --config.optim.schedule.decay_steps=40",
     ),
     "compare": Command(
         compare,

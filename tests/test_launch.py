@@ -212,7 +212,7 @@ def test_the_example_in_the_help_is_a_command_that_parses(command):
     ("words", "line"),
     [
         ("trian --config=x", "'trian' is no command. Did you mean 'train'?"),
-        ("--config=x train", "'--config=x' is no command. There are ['claims', "),
+        ("--config=x train", "'--config=x' is no command. There are ['branch', "),
         ("train --workdir=a", "train needs --config=experiments/NAME.py[:OPTIONS]."),
         ("train --config=experiments/copy.py", "train needs --workdir=DIR"),
         ("train --confg=x", "no option of train. Did you mean '--config'?"),

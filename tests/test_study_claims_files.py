@@ -15,7 +15,7 @@ from study.claims.criteria import CRITERIA
 from study.claims.judged import Judged, Line, Part, Plot, plain
 from study.claims.running import run
 from study.intervals import interval
-from study.point import configure
+from study.point import Point, configure
 from study.search.grid import grid
 from study.sweep import configured
 from train.logs import plain as json_plain
@@ -23,7 +23,16 @@ from train.logs import write_json
 from train.schema import SCHEMA
 
 NAMES = names(ROOT)
-SWEEPS = ("warmup", "qk_norm", "mup", "muon", "regularized", "schedule_free", "halving")
+SWEEPS = (
+    "warmup",
+    "qk_norm",
+    "mup",
+    "muon",
+    "regularized",
+    "schedule_free",
+    "halving",
+    "wsd",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,12 +69,30 @@ def test_the_sweeps_have_five_seeds_and_words_that_the_criteria_name():
         criterion = claim.criterion
         if "of" in criterion:
             words = places[criterion["of"]].words
-            for key in ("large", "small", "baseline", "stays", "moves", "strengths"):
+            keys = "large small baseline stays moves strengths trunk"
+            for key in keys.split():
                 assert criterion.get(key, next(iter(words))) in words
-            for key in ("candidates", "beside"):
+            for key in ("candidates", "beside", "separate"):
                 assert set(criterion.get(key, ())) <= set(words)
         if "along" in criterion:
             assert any(axis.key == criterion["along"] for axis in claim.space.axes)
+
+
+def test_every_branch_of_a_claim_is_a_config():
+    for name in SWEEPS:
+        claim = read(ROOT, name, {})
+        if claim.forks is None:
+            continue
+        of, word, forks = claim.forks
+        points = grid(claim.space)
+        trunks = [p for p in points if claim.space.retrace(p.overrides)[of] == word]
+        assert trunks
+        for fork in forks:
+            keys = {key: fork[key] for key in fork if key != "step"}
+            own = configured(claim.config, Point(trunks[0].overrides | keys, 0))
+            trunk = configured(claim.config, trunks[0])
+            assert 0 < fork["step"] < min(own["num_steps"], trunk["num_steps"])
+            assert fork["step"] % trunk["checkpoint"]["every_steps"] == 0
 
 
 def test_every_criterion_has_a_claim_and_claims_come_by_their_rows():

@@ -25,6 +25,9 @@ BENIGN = re.compile(
     r"|measure\.(sharpness_every|lanczos_steps|attention|attention_rows)"
 )
 
+# Keys that decide what is read.
+DATA = re.compile(r"(data|tokenizer|packing)\.")
+
 # Their source decides what a step computes.
 PACKAGES = ("core", "data", "models", "optim", "tasks", "train")
 
@@ -38,11 +41,7 @@ def take(config: Config, *, data_digest: str) -> Fingerprint:
     `config` is the resolved one. On a CPU the number of cores is such a fact: it
     decides how sums are split.
     """
-    facts: Fingerprint = {
-        key: value if isinstance(value, int | str) else dump(value)
-        for key, value in _flat(config).items()
-        if not BENIGN.fullmatch(key)
-    }
+    facts = stated(config)
     facts["data_digest"] = data_digest
     facts["code"] = _code_digest(pathlib.Path(__file__).parent.parent)
     for package in ("jax", "jaxlib", "flax", "optax"):
@@ -56,6 +55,28 @@ def take(config: Config, *, data_digest: str) -> Fingerprint:
     facts["cores"] = usable_cores() if device.platform == "cpu" else "any"
     flags = os.environ.get("XLA_FLAGS", "").split()
     facts["XLA_FLAGS"] = " ".join(f for f in flags if not f.startswith(BENIGN_FLAGS))
+    return facts
+
+
+def stated(config: Config) -> Fingerprint:
+    """Those of the facts that the resolved config states."""
+    return {
+        key: value if isinstance(value, int | str) else dump(value)
+        for key, value in flat(config).items()
+        if not BENIGN.fullmatch(key)
+    }
+
+
+def branched(old: Fingerprint, config: Config, *, data_digest: str) -> Fingerprint:
+    """The facts of a run of facts `old` that goes on under another config.
+
+    All that no config states is as it was: where it has changed by now, it drifted. The
+    digest of the data is the new one where the config reads other data.
+    """
+    now, said = take(config, data_digest=data_digest), stated(config)
+    facts = {key: said.get(key, old.get(key, value)) for key, value in now.items()}
+    if any(said[key] != old.get(key) for key in said if DATA.match(key)):
+        facts["data_digest"] = data_digest
     return facts
 
 
@@ -94,15 +115,15 @@ def compare(
     return list(drifts.values())
 
 
-def _flat(config: Config, prefix: str = "") -> dict[str, object]:
+def flat(config: Config, prefix: str = "") -> dict[str, object]:
     """Values by dotted key; what JSON made a list is the tuple that it was."""
-    flat = {}
+    found = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = tuple(value) if isinstance(value, list) else value
-    return flat
+            found[prefix + key] = tuple(value) if isinstance(value, list) else value
+    return found
 
 
 def _difference(key: str, old: str | int, new: str | int) -> str:

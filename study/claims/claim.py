@@ -1,7 +1,8 @@
 """A claim as its file states it: the finding, its source, when it holds, how to try it.
 
 A file of experiments/claims/ has `claim()`; one that trains has `get_config(options)`
-as every experiment has, and one that sweeps has `sweep()`.
+as every experiment has, one that sweeps has `sweep()`, and one that branches runs of
+its sweep has `branches()`.
 """
 
 import pathlib
@@ -16,6 +17,7 @@ from core.registry import Block, Entry, Range, check, lookup
 from core.types import Config
 from study.checked import read as read_space
 from study.claims.criteria import BLOCK
+from study.forks import Forks
 from study.search import wanted
 from study.search.wanted import Search
 from study.space import Space
@@ -49,6 +51,7 @@ class Claim(NamedTuple):
     config: Config | None
     stated: Any
     space: Space | None
+    forks: Forks | None
 
     @property
     def folder(self) -> str:
@@ -113,7 +116,9 @@ def read(root: pathlib.Path, text: str, overrides: Mapping[str, str]) -> Claim:
         assert config is not None, f"{path} has sweep() and no get_config()"
         sweep = experiment.space(str(path))
         space = read_space(sweep, config, SCHEMA)
-    said = runpy.run_path(str(path))["claim"]()
+    stated_in = runpy.run_path(str(path))
+    said = stated_in["claim"]()
+    forks = Forks(**stated_in["branches"]()) if "branches" in stated_in else None
     try:
         check(said, _STATEMENT, "", nested=("criterion", "search"))
         check(said.get("criterion", {}), BLOCK, "criterion")
@@ -124,4 +129,4 @@ def read(root: pathlib.Path, text: str, overrides: Mapping[str, str]) -> Claim:
         raise ValueError(f"{FOLDER}/{name}.py: claim(): {error}") from error
     statement = Statement(**{key: said[key] for key in Statement._fields})
     place, criterion = f"{FOLDER}/{name}.py", said["criterion"]
-    return Claim(text, place, statement, criterion, search, config, sweep, space)
+    return Claim(text, place, statement, criterion, search, config, sweep, space, forks)

@@ -6,7 +6,7 @@ the checkout; `folder`, the claim's own; `overrides`, those typed.
 """
 
 from core.registry import Block, Entry, Range
-from study.claims import compared, fixed, searched, small, transfer
+from study.claims import compared, cooled, fixed, searched, small, transfer
 
 GIVEN = ("runs", "root", "folder", "overrides")
 
@@ -38,6 +38,17 @@ CRITERIA = {
         {"share": SHARE},
     ),
     "no_worse": Entry(compared.no_worse, "", {"margins": AMOUNT}),
+    "cooled": Entry(
+        cooled.cooled,
+        "Hägele et al. 2024, https://arxiv.org/abs/2405.18392",
+        {
+            "budgets": COUNT,
+            "margin": AMOUNT,
+            "max_cost_share": SHARE,
+            "read_at": COUNT,
+            "early_floor": AMOUNT,
+        },
+    ),
     "regularized": Entry(
         small.regularized, "Page 1963", {"floor": AMOUNT, "alpha": SHARE}
     ),

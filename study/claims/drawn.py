@@ -39,7 +39,12 @@ def draw(judged: Judged, finding: str, path: pathlib.Path) -> None:
 
 def _draw(axes: "Axes", plot: Plot) -> None:
     for number, line in enumerate(plot.lines):
-        _line(axes, line, COLORS[number % len(COLORS)], dashed=number >= len(COLORS))
+        color = COLORS[number % len(COLORS)]
+        means = _line(axes, line, color, dashed=number >= len(COLORS))
+        if plot.ringed and any(map(math.isfinite, means)):
+            low = min(filter(math.isfinite, means))
+            ring = {"mfc": "none", "mec": color, "ms": 10}
+            axes.plot(line.x[means.index(low)], low, "o", **ring)
     if math.isfinite(plot.level):
         axes.axhline(plot.level, color="#444444", linewidth=0.8, linestyle="dotted")
     if plot.x_scale != "words":
@@ -54,8 +59,8 @@ def _draw(axes: "Axes", plot: Plot) -> None:
         axes.legend(frameon=False, fontsize="small")
 
 
-def _line(axes: "Axes", line: Line, color: str, *, dashed: bool) -> None:
-    """The mean over finite seeds as a line, the seeds as dots where points are few."""
+def _line(axes: "Axes", line: Line, color: str, *, dashed: bool) -> list[float]:
+    """The means over finite seeds as a line, the seeds as dots where points are few."""
     means = []
     for x, values in zip(line.x, line.values, strict=True):
         finite = [value for value in values if math.isfinite(value)]
@@ -67,3 +72,4 @@ def _line(axes: "Axes", line: Line, color: str, *, dashed: bool) -> None:
     axes.plot(
         line.x, means, marker, ls=style, color=color, ms=4, lw=1.4, label=line.name
     )
+    return means

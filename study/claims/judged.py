@@ -39,7 +39,10 @@ class Line(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """What is seen of a claim; `level` is a horizontal line, say the claim's own."""
+    """What is seen of a claim; `level` is a horizontal line, say the claim's own.
+
+    With `ringed` the lowest mean of each line has a ring: its optimum.
+    """
 
     x_label: str
     y_label: str
@@ -47,6 +50,7 @@ class Plot(NamedTuple):
     x_scale: Scale = "linear"
     y_scale: Scale = "linear"
     level: float = math.nan
+    ringed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,8 @@ from study.claims.claim import Claim, chosen
 from study.claims.criteria import CRITERIA
 from study.claims.judged import Judged
 from study.claims.runs import runs_of
+from study.forks import Grown, grow
+from study.outcomes import Outcome
 from train.logs import read_json, write_json
 from train.provenance import provenance
 
@@ -70,7 +72,8 @@ def judge(
         outcomes = sweep.run(
             claim.config, claim.stated, folder, search=claim.search, command=command
         )
-        given["runs"] = runs_of(claim.space, outcomes)
+        grown = _grown(claim, folder, outcomes, command)
+        given["runs"] = runs_of(claim.space, outcomes, grown)
     criterion = CRITERIA[claim.criterion["name"]].build
     asked = given.keys() & inspect.signature(criterion).parameters.keys()
     judged = build(
@@ -87,3 +90,22 @@ def judge(
     }
     write_json(path, record)
     return judged
+
+
+def _grown(
+    claim: Claim,
+    folder: pathlib.Path,
+    found: Sequence[Outcome],
+    command: Sequence[str],
+) -> list[Grown]:
+    """The branches of a claim's trials, trained; none where it states none."""
+    if claim.forks is None:
+        return []
+    assert claim.config is not None
+    assert claim.space is not None
+    of, word, forks = claim.forks
+    retrace = claim.space.retrace
+    trunks = [
+        one for one in found if (retrace(one.point.overrides) or {}).get(of) == word
+    ]
+    return grow(claim.config, folder, trunks, forks, command)

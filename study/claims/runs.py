@@ -1,12 +1,14 @@
 """The runs of a claim: what was chosen in each, its end and its curve."""
 
 import math
+import pathlib
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from study.arms import Arm
 from study.edge import Edge, edges
+from study.forks import Grown
 from study.outcomes import DONE, ENDED, FAILED, METRIC, Outcome
 from study.point import Point
 from study.space import Space
@@ -17,7 +19,7 @@ class Run(NamedTuple):
     """A run that has ended. `loss` is its last on validation; inf, it diverged.
 
     `picks` are the words and values chosen, by place of the space; `lines` those of
-    `metrics.jsonl`.
+    `metrics.jsonl`. A branch has the point of its trunk, and its own keys in `picks`.
     """
 
     point: Point
@@ -25,6 +27,7 @@ class Run(NamedTuple):
     loss: float
     num_steps: int
     lines: Sequence[Mapping[str, Any]]
+    folder: pathlib.Path = pathlib.Path()
 
     @property
     def curve(self) -> dict[int, float]:
@@ -131,27 +134,35 @@ def arm(
     return Arm(name=name, scores=scores, edges=list(edges), budget=budget, **ends)
 
 
-def runs_of(space: Space, outcomes: Iterable[Outcome]) -> Runs:
-    """The runs of a sweep that has ended.
+def runs_of(
+    space: Space, outcomes: Iterable[Outcome], grown: Iterable[Grown] = ()
+) -> Runs:
+    """The runs of a sweep that has ended, and the branches of some.
 
     Raises:
       ValueError: one has not, or could not be run, which is no result.
     """
-    runs = []
-    for outcome in outcomes:
-        if outcome.state not in ENDED:
-            raise ValueError(f"{outcome.folder} has not ended: run the claim again.")
-        if outcome.state == FAILED:
-            why = read_json(outcome.folder / "failed.json").get("reason", "")
-            raise ValueError(
-                f"{outcome.folder} could not be run: {why} Remove it and run the claim "
-                "again."
-            )
-        picks = space.retrace(outcome.point.overrides)
-        assert picks is not None, outcome.point
-        done = outcome.state == DONE and math.isfinite(outcome.value)
-        loss = outcome.value if done else math.inf
-        logged = (outcome.folder / "metrics.jsonl").is_file()
-        lines = read_metrics(outcome.folder) if logged else []
-        runs.append(Run(outcome.point, picks, loss, outcome.steps, lines))
+    runs = [_run(space, outcome, outcome, {}) for outcome in outcomes]
+    runs += [_run(space, of.trunk, of.branch, of.keys) for of in grown]
     return Runs(space, runs)
+
+
+def _run(
+    space: Space, trunk: Outcome, outcome: Outcome, keys: Mapping[str, Any]
+) -> Run:
+    if outcome.state not in ENDED:
+        raise ValueError(f"{outcome.folder} has not ended: run the claim again.")
+    if outcome.state == FAILED:
+        why = read_json(outcome.folder / "failed.json").get("reason", "")
+        raise ValueError(
+            f"{outcome.folder} could not be run: {why} Remove it and run the claim "
+            "again."
+        )
+    picks = space.retrace(trunk.point.overrides)
+    assert picks is not None, trunk.point
+    done = outcome.state == DONE and math.isfinite(outcome.value)
+    loss = outcome.value if done else math.inf
+    logged = (outcome.folder / "metrics.jsonl").is_file()
+    lines = read_metrics(outcome.folder) if logged else []
+    place = outcome.folder
+    return Run(trunk.point, {**picks, **keys}, loss, outcome.steps, lines, place)

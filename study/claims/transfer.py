@@ -48,7 +48,7 @@ def transferred(
             values = [list(s.losses.values()) for s in settings.values()]
             lines.append(Line(f"{word} {width}", list(settings), values))
     parts.append(_wider(runs, of, stays, over, widths, along))
-    return Judged(parts, Plot(along, NATS, lines, x_scale="log"))
+    return Judged(parts, Plot(along, NATS, lines, x_scale="log", ringed=True))
 
 
 def _or_invalid(part: Part, by_width: dict[str, Runs]) -> Part:

@@ -20,6 +20,7 @@ from study.compare import (
     race,
     ranking,
     record,
+    scale,
     tuning,
 )
 from study.compare.contest import Contest, contest, finding
@@ -39,6 +40,7 @@ SECTIONS = (
     race.profile,
     tuning.sensitivity,
     compute.against_compute,
+    scale.law_of_compute,
     tuning.best_of_k,
     importance.importance,
     quality.pareto,

@@ -62,9 +62,10 @@ def sensitivity(contest: Contest) -> Section:
     heads = ["arm", "rates", "best rate", "sensitivity", "basin, decades", "basin"]
     reading = (
         "Each dot is a run; a line goes through the means of the best setting at each "
-        "rate. Sensitivity is what a rate of the grid costs in the mean against the "
-        "best, in units of the metric; the basin are the rates within 1 % of the best "
-        "loss, open (…) where the grid ends inside it. Flat and wide is easy to tune."
+        "rate, and a ring is around the best. Sensitivity is what a rate of the grid "
+        "costs in the mean against the best, in units of the metric; the basin are the "
+        "rates within 1 % of the best loss, open (…) where the grid ends inside it. "
+        "Flat and wide is easy to tune."
     )
     notes = []
     if math.isfinite(start):
@@ -138,6 +139,10 @@ def _rates(contest: Contest, grids: dict[str, dict], start: float) -> Callable:
             }
             style = {"color": color, "linewidth": 1.8, "label": name}
             axes.plot([*alive], [*alive.values()], **style)
+            if alive:
+                best = min(alive, key=lambda rate: contest.sign * alive[rate])
+                ring = {"mfc": "none", "mec": color, "mew": 1.8, "ms": 12}
+                axes.plot(best, alive[best], "o", **ring)
             for rate, setting in grid.items():
                 scores = [contest.sign * v for v in setting.losses.values()]
                 scores = [score for score in scores if math.isfinite(score)]
