@@ -186,15 +186,25 @@ def _usual(arms: Sequence[Tuned], found: Found, keys: Sequence[str]) -> Tuned:
 
 
 def _level(arms: list[Tuned]) -> list[Tuned]:
-    """The arms, where tokens that are equal but for packing count as equal."""
+    """The arms, where tokens that are equal but for packing count as equal.
+
+    Of arms with batches of their own tokens are the budget, and steps are none.
+    """
     tokens = [arm.arm.budget.get("tokens", math.nan) for arm in arms]
     if not max(tokens) - min(tokens) <= LEVEL_SHARE * max(tokens):
         return arms
-    budget = {"tokens": tokens[0]}
+    apart = {"steps"} if len({arm.config.get("batch_size") for arm in arms}) > 1 else {}
     return [
         dataclasses.replace(
             arm,
-            arm=dataclasses.replace(arm.arm, budget={**arm.arm.budget, **budget}),
+            arm=dataclasses.replace(
+                arm.arm,
+                budget={
+                    name: tokens[0] if name == "tokens" else value
+                    for name, value in arm.arm.budget.items()
+                    if name not in apart
+                },
+            ),
         )
         for arm in arms
     ]
