@@ -135,8 +135,8 @@ class Journal:
         about = f", about {told(plan.seconds)}" if plan.seconds else ""
         left, whole = told(max(self.left_seconds, 0)), told(self.budget_seconds)
         self._say(
-            f"{name}: {plan.why} {settings} settings with {seeds} seeds each{about}; "
-            f"{left} of {whole} are left."
+            f"{name}: {plan.why} Trials {settings * seeds} (settings {settings}, seeds "
+            f"{seeds}){about}; {left} of {whole} are left."
         )
 
     def _enter(self, record: Config) -> None:

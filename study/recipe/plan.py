@@ -99,8 +99,17 @@ def programs(config: Config, settings: Settings, num_seeds: int) -> list[int]:
 
 
 def called(setting: Mapping[str, Any]) -> str:
-    """A setting in words."""
-    return described(setting) or AS_IT_IS
+    """A setting in words; the numbers of a rule go without saying.
+
+    >>> called({"optim.rule.name": "lion", "optim.rule.b2": 0.99})
+    'rule=lion'
+    """
+    short = {
+        key: value
+        for key, value in setting.items()
+        if not key.startswith("optim.rule.") or key.endswith(".name")
+    }
+    return described(short) or AS_IT_IS
 
 
 def write(folder: pathlib.Path, plan: Plan) -> None:

@@ -120,7 +120,7 @@ def _chapter(number: int, chapter: Chapter) -> list[str]:
     if choice is None:
         return [*lines, f"Left out: {'; '.join(plan.left_out)}.", ""]
     lines += [
-        f"{len(plan.settings)} settings with {len(plan.seeds)} seeds each, in "
+        f"Settings {len(plan.settings)}, seeds {len(plan.seeds)}, in "
         f"{told(chapter.seconds)}.",
         "",
         f"| setting | {METRIC} | |",
