@@ -15,10 +15,9 @@ import numpy as np
 from core.settings import dump, load
 from core.types import Config
 from study import outcomes, sweep
-from study.groups import grouped
 from study.outcomes import DONE, Outcome
 from study.recipe.budget import Cost, num_rounds, told
-from study.recipe.plan import PLAN, Plan, read, write
+from study.recipe.plan import PLAN, Plan, programs, read, write
 from study.search.wanted import Search
 from train.logs import read_json, read_metrics, write_bytes, write_json
 
@@ -120,7 +119,7 @@ class Journal:
                 )
             seconds = before + time.monotonic() - began
             found = {name: outcomes.read(folder / name) for name in configs}
-            spent = _measured(seconds, configs, found, self.num_devices)
+            spent = _measured(seconds, plan, configs, found, self.num_devices)
             write_json(noted, spent._asdict())
         self.spent.append(Spent(**read_json(noted)))
         self._number += 1
@@ -162,23 +161,23 @@ class Journal:
 
 def _measured(
     seconds: float,
+    plan: Plan,
     configs: Mapping[str, Config],
     found: Mapping[str, Sequence[Outcome]],
     num_devices: int,
 ) -> Spent:
     """What a stage took, which has ended."""
-    programs, shares = [], []
+    sizes, shares = [], []
     for name, config in configs.items():
-        full = [sweep.configured(config, outcome.point) for outcome in found[name]]
-        programs += [len(group.trials) for group in grouped(full)]
-        shares += [
-            1 if outcome.state == DONE else max(outcome.steps, 1) / own["num_steps"]
-            for outcome, own in zip(found[name], full, strict=True)
-        ]
+        sizes += programs(config, [*plan.settings.values()], len(plan.seeds))
+        for outcome in found[name]:
+            num_steps = outcome.point.overrides.get("num_steps", config["num_steps"])
+            done = outcome.state == DONE
+            shares.append(1 if done else max(outcome.steps, 1) / num_steps)
     trials = [outcome for some in found.values() for outcome in some]
     compiling = sum(x.summary.get("compile_seconds", 0.0) for x in trials)
-    rounds = num_rounds(programs, num_devices) * float(np.mean(shares))
-    return Spent(seconds, min(compiling, seconds), len(programs), rounds)
+    rounds = num_rounds(sizes, num_devices) * float(np.mean(shares))
+    return Spent(seconds, min(compiling, seconds), len(sizes), rounds)
 
 
 def _seconds_in(folder: pathlib.Path) -> float:

@@ -92,9 +92,13 @@ def least_seconds(blocks: Sequence[Settings], config: Config, cost: Cost) -> flo
     return cost.seconds(programs(config, settings, FEWEST_SEEDS))
 
 
-def programs(config: Config, settings: Settings, num_seeds: int) -> list[int]:
+def programs(
+    config: Config, settings: Sequence[Mapping[str, Any]], num_seeds: int
+) -> list[int]:
     """How many trials each of their programs has."""
-    configs = [sweep.configured(config, Point(x, config["seed"])) for x in settings]
+    configs = [
+        sweep.configured(config, Point(dict(x), config["seed"])) for x in settings
+    ]
     return [num_seeds * len(group.trials) for group in grouped(configs)]
 
 
