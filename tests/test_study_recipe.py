@@ -8,8 +8,10 @@ import contextlib
 import hashlib
 import json
 import math
+import pathlib
 import re
-import shutil
+import time
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,17 +24,17 @@ from study import outcomes, recipe, sweep
 from study.intervals import interval
 from study.outcomes import DONE, Outcome
 from study.point import Point
-from study.recipe.budget import SLACK, Cost
+from study.recipe.budget import SLACK, Cost, seconds_of
 from study.recipe.judge import choose
 from study.recipe.plan import Plan, Room, fitted
-from study.recipe.report import typed
+from study.recipe.report import Recipe, typed
 from study.recipe.stages import STAGES, optimizers, regularizers, schedules
 from tests.runs import reading
 from train.logs import read_json, write_json
 from train.schema import SCHEMA
 
 COMPILE, TRIAL = 10.0, 2.0  # seconds
-ADAM, MUON = math.log2(0.01), math.log2(0.02)  # the best rates
+BEST = math.log2(0.01)  # of the peak
 
 
 class Training:
@@ -45,7 +47,6 @@ class Training:
             diverges,
         )
         self.now, self.trained, self.dies_after = 0.0, [], math.inf
-        self.lives = 0
 
     def __call__(self, config, folder, wishes, command):
         self.now += COMPILE
@@ -73,79 +74,173 @@ class Training:
 
     def loss(self, config):
         peak = config["optim"]["schedule"]["peak"]
-        value = 2 + 0.02 * (math.log2(peak) - ADAM) ** 2 - self.better(config)
+        value = 2 + 0.02 * (math.log2(peak) - BEST) ** 2 - self.better(config)
         text = settings.dump(config)
         seed = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
         common = np.random.default_rng(config["seed"]).normal(0, 0.05)
         return value + common + np.random.default_rng(seed).normal(0, self.sd)
 
 
-@pytest.fixture
-def searched(tmp_path, monkeypatch):
-    """Searches by a formula; gives the folder, the recipe, and what was said."""
+class Search(NamedTuple):
+    """A search that has ended."""
 
-    def search(training, budget="1h", name="search", **overrides):
-        monkeypatch.setattr(sweep, "train", training)
-        monkeypatch.setattr(recipe.journal.time, "monotonic", lambda: training.now)
-        said = []
-        config = reading(tmp_path, **overrides)
-        found = recipe.run(config, budget, tmp_path / name, say=said.append)
-        return tmp_path / name, config, found, said
+    folder: pathlib.Path
+    given: Any
+    recipe: Recipe
+    said: list[str]
 
-    return search
+    @property
+    def text(self):
+        return (self.folder / "recipe.md").read_text()
+
+
+def search(place, training, budget="8m", **overrides: Any):
+    """A search by a formula, in a folder of `place`."""
+    said, given = [], reading(place, **overrides)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "train", training)
+        patch.setattr(time, "monotonic", lambda: training.now)
+        found = recipe.run(given, budget, place / "search", say=said.append)
+    return Search(place / "search", given, found, said)
 
 
 def rule(config):
     return config["optim"]["rule"]["name"]
 
 
+def peak(config):
+    return config["optim"]["schedule"]["peak"]
+
+
 def by_muon(config):
     return 0.1 * (rule(config) == "muon")
 
 
-def test_it_finds_the_best_rate_and_rule_and_proves_them(searched):
-    given = dict(optim__schedule__peak=0.0005)
-    folder, _, found, said = searched(Training(better=by_muon), **given)
-    assert 0.005 < found.config["optim"]["schedule"]["peak"] < 0.02
-    assert rule(found.config) == "muon"
-    assert found.lines[0].startswith("PASS: recipe beats given by")
-    written = settings.load(folder / "recipe.json")
-    assert resolve(written, {}, SCHEMA)[0] == found.config
-    names = [line.partition(":")[0] for line in said]
+LOW: dict[str, Any] = dict(optim__schedule__peak=0.0008)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A search from a rate that is far too low, where muon is better."""
+    training = Training(better=by_muon)
+    done = search(tmp_path_factory.mktemp("found"), training, **LOW)
+    return done, training
+
+
+def test_it_finds_the_best_rate_and_rule_and_proves_them(found):
+    done, _ = found
+    assert 0.005 < peak(done.recipe.config) < 0.02
+    assert rule(done.recipe.config) == "muon"
+    assert done.recipe.lines[0].startswith("PASS: recipe beats given by")
+    written = settings.load(done.folder / "recipe.json")
+    assert resolve(written, {}, SCHEMA)[0] == done.recipe.config
+    names = [line.partition(":")[0] for line in done.said]
     assert names[:4] == ["0-pilot", "1-rate", "2-rate-wider", "3-optimizer"]
-    text = (folder / "recipe.md").read_text()
-    assert "rule=muon" in text
-    assert "## What to try next" in text
+    assert "rule=muon" in done.text
+    assert "## What to try next" in done.text
     for stage in STAGES:
-        assert stage.why in text
-    page = read_json(folder / "comparison.json")
-    assert page["finding"] in text
+        assert stage.why in done.text
+    page = read_json(done.folder / "comparison.json")
+    assert page["finding"] in done.text
     assert page["baseline"] == "given"
 
 
-def test_the_words_of_a_recipe_make_it_of_the_given_config(searched):
+def test_the_words_of_a_recipe_make_it_of_the_given_config(found):
+    done, _ = found
+    words = done.recipe.lines[1].removeprefix("Recipe: ").split()
+    typed = dict(word.removeprefix("--config.").split("=") for word in words)
+    assert resolve(done.given, typed, SCHEMA)[0] == done.recipe.config
+    assert done.recipe.config != done.given
+
+
+def test_the_last_comparison_has_seeds_of_its_own(found):
+    used: dict[bool, set[int]] = {True: set(), False: set()}
+    for file in found[0].folder.rglob("trial.json"):
+        used["-last" in str(file)].add(read_json(file)["seed"])
+    assert len(used[True]) >= 5
+    assert not used[True] & used[False]
+
+
+def test_killed_again_and_again_it_comes_to_the_same(found, tmp_path):
+    whole, trained = found[0], found[1].trained
+    killed, again, lives = Training(better=by_muon), None, 0
+    while again is None:
+        killed.dies_after, lives = 23, lives + 1
+        with contextlib.suppress(KeyboardInterrupt):
+            again = search(tmp_path, killed, **LOW)
+    assert lives > 3
+    assert again.recipe.config == whole.recipe.config
+    assert len(killed.trained) == len({*killed.trained})
+    assert {path.name for path in again.folder.iterdir()} == {
+        path.name for path in whole.folder.iterdir()
+    }
+    killed.dies_after = 0  # a search at its end trains nothing
+    assert search(tmp_path, killed, **LOW).recipe == again.recipe
+    assert len(killed.trained) == pytest.approx(len(trained), rel=0.3)
+
+
+def test_a_folder_holds_one_recipe(found):
+    done, training = found
+    place = done.folder.parent
+    with pytest.raises(ValueError, match="holds another recipe: its config is"):
+        search(place, training)
+    with pytest.raises(ValueError, match="holds another recipe: its budget_seconds is"):
+        search(place, training, "2h", **LOW)
+
+
+def test_where_only_seeds_differ_the_given_config_stands(tmp_path):
+    def flat(config):
+        return 0.02 * (math.log2(peak(config)) - BEST) ** 2
+
+    done = search(tmp_path, Training(sd=0.02, better=flat))
+    assert done.recipe.config == done.given
+    assert re.match("FAIL: .* The recipe is the given config", done.recipe.lines[0])
+    assert "No difference that the seeds show: kept" in done.text
+    assert "It changes nothing" in done.text
+
+
+def test_rates_that_diverge_break_nothing(tmp_path):
+    high = Training(diverges=lambda config: peak(config) > 0.006)
+    done = search(tmp_path, high, optim__schedule__peak=0.008)
+    assert re.match("The given config diverged with all .* seeds", done.recipe.lines[0])
+    assert 0.002 < peak(done.recipe.config) < 0.006
+    assert "3 of 3 diverged" in done.text
+
+
+def test_where_every_run_diverges_the_recipe_is_the_given_config(tmp_path):
+    done = search(tmp_path, Training(diverges=lambda config: True))
+    assert done.recipe.config == done.given
+    assert done.recipe.lines[0].startswith("Every run diverged")
+    assert not (done.folder / "comparison.html").exists()
+    assert done.text
+
+
+def test_half_the_batch_is_judged_on_equal_tokens(tmp_path):
+    half = Training(better=lambda config: 0.1 * (config["batch_size"] == 4))
+    done = search(tmp_path, half, "15m")
+    assert done.recipe.config["batch_size"] == 4
+    assert done.recipe.config["num_steps"] == 2 * done.given["num_steps"]
+    assert done.recipe.lines[0].startswith("PASS")
+
+
+@pytest.mark.parametrize("budget", ["3m", "6m"])
+def test_a_budget_is_kept(tmp_path, budget):
     training = Training(better=by_muon)
-    _, config, found, _ = searched(training, optim__schedule__peak=0.001)
-    words = dict(
-        word.removeprefix("--config.").split("=") for word in found.lines[1].split()[1:]
-    )
-    assert resolve(config, words, SCHEMA)[0] == found.config != config
+    done = search(tmp_path, training, budget, optim__schedule__peak=0.002)
+    assert 0.5 * seconds_of(budget) < training.now <= seconds_of(budget)
+    assert re.match(r"\d+-last: .*, seeds ([5-9]|1\d|20)\)", done.said[-1])
+    assert any("left out" in line for line in done.said)
+    assert "Left out: its least takes" in done.text
 
 
-def test_where_only_seeds_differ_the_given_config_stands(searched):
-    folder, config, found, _ = searched(
-        Training(
-            sd=0.02,
-            better=lambda c: (
-                0.02 * (math.log2(c["optim"]["schedule"]["peak"]) - ADAM) ** 2
-            ),
-        )
-    )
-    assert found.config == config
-    assert re.match("FAIL: .* The recipe is the given config", found.lines[0])
-    text = (folder / "recipe.md").read_text()
-    assert "no difference that the seeds show" in text.lower()
-    assert "It changes nothing" in text
+def test_a_budget_that_is_too_small_says_which_would_do(tmp_path):
+    told = r"^--budget=30s is too small: .* take --budget=(\w+)\.$"
+    with pytest.raises(ValueError, match=told) as error:
+        search(tmp_path, Training(), "30s")
+    least = str(error.value).rpartition("=")[2].rstrip(".")
+    with pytest.raises(ValueError, match="is too small"):
+        search(tmp_path, Training(), f"{seconds_of(least) - 2}s")
+    assert search(tmp_path, Training(), least).text
 
 
 def test_the_best_of_several_is_taken_by_luck_in_one_search_of_twenty():
@@ -175,90 +270,6 @@ def test_a_setting_that_diverged_is_never_the_best():
     choice = choose(plan, _outcomes(plan, losses))
     assert (choice.best, choice.taken) == ("2", True)
     assert choice.gain("1") == -math.inf
-
-
-def test_killed_again_and_again_it_comes_to_the_same(searched):
-    whole = Training(better=by_muon)
-    folder, _, found, _ = searched(whole, optim__schedule__peak=0.001, name="whole")
-    killed = Training(better=by_muon)
-    again = None
-    while again is None:
-        killed.dies_after, killed.lives = 37, killed.lives + 1
-        with contextlib.suppress(KeyboardInterrupt):
-            other, _, again, _ = searched(killed, optim__schedule__peak=0.001)
-    assert killed.lives > 3
-    assert again.config == found.config
-    assert len(killed.trained) == len(set(killed.trained)) == len(whole.trained)
-    assert [p.name for p in sorted(other.iterdir())] == [
-        p.name for p in sorted(folder.iterdir())
-    ]
-    killed.dies_after = 0  # a search at its end trains nothing
-    assert searched(killed, optim__schedule__peak=0.001)[2] == again
-
-
-def test_rates_that_diverge_break_nothing(searched):
-    high = Training(diverges=lambda c: c["optim"]["schedule"]["peak"] > 0.006)
-    folder, _, found, _ = searched(high, optim__schedule__peak=0.008)
-    assert found.lines[0].startswith("PASS")
-    assert 0.002 < found.config["optim"]["schedule"]["peak"] < 0.006
-    assert "diverged" in (folder / "recipe.md").read_text()
-
-
-def test_where_every_run_diverges_the_recipe_is_the_given_config(searched):
-    folder, config, found, _ = searched(Training(diverges=lambda config: True))
-    assert found.config == config
-    assert found.lines[0].startswith("Every run diverged")
-    assert not (folder / "comparison.html").exists()
-    assert (folder / "recipe.md").is_file()
-
-
-def test_half_the_batch_is_judged_on_equal_tokens(searched):
-    training = Training(better=lambda c: 0.1 * (c["batch_size"] == 4))
-    _, config, found, _ = searched(training)
-    assert found.config["batch_size"] == 4
-    assert found.config["num_steps"] == 2 * config["num_steps"]
-    assert found.lines[0].startswith("PASS")
-
-
-@pytest.mark.parametrize("budget", ["3m", "5m", "8m", "20m"])
-def test_a_budget_is_kept(searched, budget):
-    training = Training(better=by_muon)
-    folder, _, _, said = searched(training, budget, optim__schedule__peak=0.002)
-    assert training.now <= recipe.seconds_of(budget)
-    assert said[-1].partition(":")[0].endswith("-last")
-    pairs = int(re.search(r"seeds (\d+)\)", said[-1])[1])
-    assert 5 <= pairs <= 20
-    if budget == "3m":
-        assert "left out" in "".join(said).lower()
-        assert "Left out: its least takes" in (folder / "recipe.md").read_text()
-
-
-def test_a_budget_that_is_too_small_says_which_would_do(searched):
-    with pytest.raises(ValueError, match=r"^--budget=30s is too small") as error:
-        searched(Training(), "30s")
-    least = re.search(r"take --budget=(\w+)\.", str(error.value))[1]
-    short = f"{recipe.seconds_of(least) - 2}s"
-    with pytest.raises(ValueError, match="is too small"):
-        searched(Training(), short)
-    folder, *_ = searched(Training(), least)
-    assert (folder / "recipe.json").is_file()
-
-
-def test_a_folder_holds_one_recipe(searched):
-    searched(Training())
-    with pytest.raises(ValueError, match="holds another recipe: its config is"):
-        searched(Training(), optim__decay="0.2")
-    with pytest.raises(ValueError, match="holds another recipe: its budget_seconds is"):
-        searched(Training(), "2h")
-
-
-def test_the_last_comparison_has_seeds_of_its_own(searched):
-    folder, *_ = searched(Training(better=by_muon))
-    used = {path: set() for path in ("stages", "last")}
-    for file in folder.rglob("trial.json"):
-        part = "last" if "-last" in str(file) else "stages"
-        used[part].add(read_json(file)["seed"])
-    assert not used["stages"] & used["last"]
 
 
 def test_seeds_go_before_settings(tmp_path):
@@ -324,6 +335,9 @@ def test_what_a_new_builder_brings_is_not_typed(tmp_path):
     ]
 
 
+NOAM = ["--config.optim.schedule.name=noam", "--config.optim.schedule.width=16"]
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -336,7 +350,14 @@ def test_what_a_new_builder_brings_is_not_typed(tmp_path):
             "^num_steps=0",
         ),
         (["--budget=1h", "--config.evaluate.patience=2"], "^evaluate.patience=2 ends"),
-        (["--budget=1h", "--config.optim.schedule.name=noam"], "no peak"),
+        (
+            [
+                "--budget=1h",
+                "--config.optim.schedule.name=noam",
+                "--config.optim.schedule.width=16",
+            ],
+            "no peak",
+        ),
         (["--budget=1h", "--config.data.validation_share=0.0"], "no validation split"),
     ],
 )
@@ -371,7 +392,6 @@ def test_a_search_runs_whole_and_its_recipe_trains(tmp_path, capsys):
     assert "PASS" in capsys.readouterr().out
     found = f"--config={tmp_path / 'search' / 'recipe.json'}"
     assert launch.main(["train", found, f"--workdir={tmp_path / 'run'}"]) == 0
-    shutil.rmtree(tmp_path / "search")
 
 
 def _plan(num_settings, num_seeds):

@@ -130,9 +130,11 @@ def _search(journal: Journal, config: Config) -> list[Chapter]:
         for _ in range(1 + WIDENINGS * stage.widened):
             chapter = _chapter(journal, stage, name, blocks, config, share)
             chapters.append(chapter)
-            config = chapter.after
-            edge = at_edge(chapter)
-            if not edge:
+            config, choice = chapter.after, chapter.choice
+            if choice is None or not choice.taken:
+                break
+            edge = at_edge(chapter.plan, choice.best)
+            if edge is None:
                 break
             blocks, name = beyond(config, edge == "highest"), f"{stage.name}-wider"
     return chapters

@@ -1,5 +1,6 @@
 """What one stage came to, and where the next one begins."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from core.types import Config
@@ -18,22 +19,22 @@ class Chapter(NamedTuple):
     after: Config
 
 
-def at_edge(chapter: Chapter) -> Literal["lowest", "highest"] | None:
-    """Whether the rate that was taken is the last that was tried, and on which side.
+def at_edge(plan: Plan, name: str) -> Literal["lowest", "highest"] | None:
+    """Whether the rate of a setting is the last that was tried, and on which side.
 
     Compared are settings that differ in their rate alone.
     """
-    if chapter.choice is None or not chapter.choice.taken:
+    own = plan.settings[name]
+    if PEAK not in own:
         return None
-    settings = chapter.plan.settings
-    best = settings[chapter.choice.best]
-    alike = [x[PEAK] for x in settings.values() if _but_rate(x) == _but_rate(best)]
-    if PEAK not in best or len(alike) < 2:
+    alike = [x[PEAK] for x in plan.settings.values() if _but_rate(x) == _but_rate(own)]
+    if len(alike) < 2 or min(alike) < own[PEAK] < max(alike):
         return None
-    if best[PEAK] == max(alike):
-        return "highest"
-    return "lowest" if best[PEAK] == min(alike) else None
+    return "highest" if own[PEAK] == max(alike) else "lowest"
 
 
-def _but_rate(setting) -> dict[str, Any]:
+def _but_rate(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """What else a setting has; of one without a rate, something no other has."""
+    if PEAK not in setting:
+        return {PEAK: None}
     return {key: value for key, value in setting.items() if key != PEAK}

@@ -4,6 +4,7 @@ No stage has seen these seeds, so nothing that was chosen by luck has luck here.
 one comparison in pairs of seeds, which five can carry.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,16 +28,24 @@ PAGE = "comparison.html"
 class Final(NamedTuple):
     """The config that was held against the given one, and what came of it.
 
-    `shown` says whether a stage had taken it; else it is the best that was tried,
-    though no stage could tell it from the given one.
+    It is what a stage came to, by the setting `name`. `taken` says whether the stage
+    took it; else it is the greatest gain of all, which no stage could show.
     """
 
     config: Config
-    shown: bool
+    chapter: Chapter
+    name: str
+    taken: bool
     finding: str
     verdict: Verdict
     seconds: float
-    command: Sequence[str]
+    num_pairs: int
+
+    @property
+    def won(self) -> bool:
+        """Whether it is the recipe: it passed, or the given one never survives."""
+        lost, own = self.verdict.num_diverged
+        return self.verdict.kind == "PASS" or (lost == self.num_pairs and not own)
 
 
 def reserve(cost: Cost) -> float:
@@ -48,12 +57,12 @@ def compared(
     journal: Journal, given: Config, chapters: Sequence[Chapter]
 ) -> Final | None:
     """Runs it, and writes its page; None where nothing that was tried ran at all."""
-    found, shown = chapters[-1].after, True
-    if found == given:
-        challenger, shown = _challenger(chapters), False
-        if challenger is None:
-            return None
-        found = challenger
+    candidate = _candidate(chapters)
+    if candidate is None:
+        return None
+    chapter, name = candidate
+    point = Point(dict(chapter.plan.settings[name]), given["seed"])
+    found = configure(chapter.before, point, SCHEMA)
     plan = journal.planned("last", lambda: _plan(journal, given))
     folder = journal.place("last")
     arms = {GIVEN: given, RECIPE: found}
@@ -63,9 +72,16 @@ def compared(
     paths, out = [str(folder / name) for name in arms], str(journal.folder / PAGE)
     command = ["launch.py", "compare", *paths, f"--baseline={GIVEN}", f"--out={out}"]
     page = compare(paths, out, baseline=GIVEN, command=command)
-    seconds = journal.spent[-1].seconds
-    verdict = page.verdicts[RECIPE]
-    return Final(found, shown, page.finding, verdict, seconds, command)
+    return Final(
+        found,
+        chapter,
+        name,
+        found == chapter.after,
+        page.finding,
+        page.verdicts[RECIPE],
+        journal.spent[-1].seconds,
+        len(plan.seeds),
+    )
 
 
 def _plan(journal: Journal, given: Config) -> Plan:
@@ -80,17 +96,19 @@ def _plan(journal: Journal, given: Config) -> Plan:
     return Plan("last", WHY, {AS_IT_IS: {}}, seeds, seconds, [])
 
 
-def _challenger(chapters: Sequence[Chapter]) -> Config | None:
-    """The config of the greatest gain that no stage could show."""
-    best, gain = None, -float("inf")
-    for chapter in chapters:
-        if chapter.choice is None:
-            continue
-        for name in list(chapter.choice.losses)[1:]:
-            if chapter.choice.gain(name) > gain:
-                best, gain = (chapter, name), chapter.choice.gain(name)
-    if best is None:
+def _candidate(chapters: Sequence[Chapter]) -> tuple[Chapter, str] | None:
+    """The last stage that took something, with that; else the greatest gain of all."""
+    ended = [(x, x.choice) for x in chapters if x.choice is not None]
+    taken = [(chapter, choice.best) for chapter, choice in ended if choice.taken]
+    if taken:
+        return taken[-1]
+    gains = {
+        (number, name): choice.gain(name)
+        for number, (_, choice) in enumerate(ended)
+        for name in choice.losses
+        if name != choice.own and math.isfinite(choice.gain(name))
+    }
+    if not gains:
         return None
-    chapter, name = best
-    point = Point(dict(chapter.plan.settings[name]), chapter.before["seed"])
-    return configure(chapter.before, point, SCHEMA)
+    number, name = max(gains, key=lambda place: gains[place])
+    return ended[number][0], name

@@ -31,8 +31,7 @@ def write(
     journal: Journal, given: Config, chapters: Sequence[Chapter], final: Final | None
 ) -> Recipe:
     """Writes both files; the page is there already."""
-    won = final is not None and final.verdict.kind == "PASS"
-    config = final.config if final and won else given
+    config = final.config if final and final.won else given
     folder = journal.folder
     write_bytes(folder / JSON, dump(config).encode() + b"\n")
     words, verdict = typed(given, config), judged(final)
@@ -73,7 +72,12 @@ def judged(final: Final | None) -> str:
         return "Every run diverged: the recipe is the given config, as it was."
     verdict = final.verdict
     if verdict.kind == "PASS":
-        return f"{verdict.kind}: {final.finding}. The recipe is what was found."
+        return f"PASS: {final.finding}. The recipe is what was found."
+    if final.won:
+        return (
+            f"The given config diverged with all {final.num_pairs} seeds, what was "
+            "found with none. The recipe is what was found."
+        )
     return f"{verdict.kind}: {verdict.reason}. The recipe is the given config."
 
 
@@ -139,11 +143,16 @@ def _chapter(number: int, chapter: Chapter) -> list[str]:
 
 
 def _final(number: int, given: Config, final: Final) -> list[str]:
-    what = "What was found" if final.shown else "The best that was tried"
+    what = "What the stages came to runs against it"
+    if not final.taken:
+        what = (
+            "No stage took anything. The setting that was best in the mean, though its "
+            "seeds could not show it, gets another chance: it runs against it"
+        )
     lines = [f"## {number}. Against the given config", ""]
-    lines.append(f"{what} runs against it, on seeds that no stage has seen:")
-    lines += ["", _block(typed(given, final.config))]
-    lines += [f"{final.finding}.", ""]
+    lines += [f"{what} on {final.num_pairs} seeds that no stage has seen:", ""]
+    lines += [_block(typed(given, final.config))]
+    lines += [f"**{final.verdict.kind}: {final.finding}.**", ""]
     lines.append(f"It took {told(final.seconds)}. The page `{PAGE}` has the curves.")
     return [*lines, ""]
 

@@ -1,14 +1,16 @@
-"""What a search would try next, each with the command or the words that do it."""
+"""What a search would try next, each idea with the words that do it."""
 
 import shlex
 from collections.abc import Iterator, Sequence
 
 from core.types import Config
 from study.compare.naming import told as value_told
+from study.point import text_of
 from study.recipe.budget import told
 from study.recipe.chapter import Chapter, at_edge
 from study.recipe.journal import Journal
 from study.recipe.last import Final
+from study.recipe.stages import PEAK
 
 SEVERAL = 3
 
@@ -17,51 +19,65 @@ def ideas(
     journal: Journal, given: Config, chapters: Sequence[Chapter], final: Final | None
 ) -> Iterator[str]:
     """A line each, the most promising first."""
-    if final is not None and final.verdict.kind != "PASS":
-        yield from _undecided(final)
-    if chapters and (edge := at_edge(chapters[-1])):
-        yield f"The {edge} rate was the best to the end: one beyond it."
-    for chapter in chapters:
-        if chapter.choice is None or chapter.plan.left_out:
-            reasons = "; ".join(chapter.plan.left_out)
-            yield f"Stage {chapter.plan.name}, with more time: {reasons}."
-    found = sorted(_promising(chapters), reverse=True)[:SEVERAL]
-    for gain, stage, name in found:
+    if final is not None:
+        yield from _of_final(final)
+    yield from _promising(chapters, final)
+    short = [x.plan.name for x in chapters if x.choice is None or x.plan.left_out]
+    if short:
         yield (
-            f"{name} ({stage}) was better by {gain:.3g} nats in the mean, which the "
-            "seeds could not show: more seeds, by a sweep over it alone."
+            f"More time: {', '.join(short)} had no room for all that is listed there. "
+            "Or a smaller num_steps, for more trials in the same time."
         )
-    again = journal.folder.with_name(f"{journal.folder.name}-2")
+    folder = journal.folder
     words = [
-        "python",
-        "launch.py",
-        "recipe",
-        f"--config={journal.folder / 'recipe.json'}",
+        f"--config={folder / 'recipe.json'}",
         f"--budget={told(2 * journal.budget_seconds)}",
-        f"--workdir={again}",
+        f"--workdir={folder.with_name(f'{folder.name}-2')}",
     ]
-    yield f"The same search from the recipe on, twice as long: `{shlex.join(words)}`"
     yield (
-        "Longer runs: all trials had "
-        f"num_steps={value_told(given['num_steps'])}, and a rate that is best in short "
-        "runs is often too high in long ones."
+        "The search again, from the recipe on and twice as long: "
+        f"`python launch.py recipe {shlex.join(words)}`"
+    )
+    yield (
+        f"The length you want: all trials had num_steps={given['num_steps']}, and the "
+        "best rate of a longer run is often a lower one."
     )
 
 
-def _undecided(final: Final) -> Iterator[str]:
-    needed = final.verdict.needed_seeds
-    if needed is not None:
+def _of_final(final: Final) -> Iterator[str]:
+    needed, verdict = final.verdict.needed_seeds, final.verdict
+    if not final.won and needed is not None:
         yield (
-            f"The last comparison had {final.verdict.num_seeds} pairs of seeds; a gain "
-            f"like the one it saw takes {needed}."
+            f"More seeds: the last comparison had {verdict.num_seeds} pairs, and a "
+            f"gain like the one it saw takes {needed}."
+        )
+    edge = at_edge(final.chapter.plan, final.name)
+    if final.won and edge is not None:
+        peak = final.config["optim"]["schedule"]["peak"]
+        further = peak * 2 if edge == "highest" else peak / 2
+        yield (
+            f"A rate beyond: {value_told(peak)} was the {edge} that was tried with it. "
+            f"`--config.{PEAK}={value_told(further)}`"
         )
 
 
-def _promising(chapters: Sequence[Chapter]) -> Iterator[tuple[float, str, str]]:
-    """Settings that were better in the mean, of stages that took nothing."""
-    for chapter in chapters:
-        choice = chapter.choice
-        if choice is not None and not choice.taken:
-            for name in choice.losses:
-                if 0 < choice.gain(name) < float("inf"):
-                    yield choice.gain(name), chapter.plan.name, name
+def _promising(chapters: Sequence[Chapter], final: Final | None) -> Iterator[str]:
+    """Settings that were better in the mean, of stages that took nothing.
+
+    Without the one that ran against the given config.
+    """
+    found = [
+        (chapter.choice.gain(name), chapter, name)
+        for chapter in chapters
+        if chapter.choice is not None and not chapter.choice.taken
+        for name in chapter.choice.losses
+        if 0 < chapter.choice.gain(name) < float("inf")
+        and not (final and (final.chapter, final.name) == (chapter, name))
+    ]
+    for gain, chapter, name in sorted(found, key=lambda x: -x[0])[:SEVERAL]:
+        setting = chapter.plan.settings[name].items()
+        words = " ".join(f"--config.{key}={text_of(value)}" for key, value in setting)
+        yield (
+            f"More seeds of a setting of {chapter.plan.name} that was {gain:.3g} nats "
+            f"better in the mean, which its seeds could not show: `{words}`"
+        )
