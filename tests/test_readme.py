@@ -57,4 +57,6 @@ def test_a_command_of_the_readme_works(folder, monkeypatch, capsys, words):
         words += " --config.tokenizer.vocab=300"
     if words.startswith("sweep"):
         words += " --search=random --trials=2"
+    if words.startswith("recipe"):
+        words += " --dry-run"  # it takes minutes, and is run by its own test
     assert launch.main(shlex.split(words)) == 0, capsys.readouterr().err

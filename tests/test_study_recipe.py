@@ -75,7 +75,7 @@ class Training:
     def loss(self, config):
         peak = config["optim"]["schedule"]["peak"]
         value = 2 + 0.02 * (math.log2(peak) - BEST) ** 2 - self.better(config)
-        text = settings.dump(config)
+        text = settings.dump({k: v for k, v in config.items() if k != "data"})
         seed = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
         common = np.random.default_rng(config["seed"]).normal(0, 0.05)
         return value + common + np.random.default_rng(seed).normal(0, self.sd)
@@ -116,6 +116,7 @@ def by_muon(config):
     return 0.1 * (rule(config) == "muon")
 
 
+AMPLE = "20m"  # for all stages with all their seeds
 LOW: dict[str, Any] = dict(optim__schedule__peak=0.0008)
 
 
@@ -123,7 +124,7 @@ LOW: dict[str, Any] = dict(optim__schedule__peak=0.0008)
 def found(tmp_path_factory):
     """A search from a rate that is far too low, where muon is better."""
     training = Training(better=by_muon)
-    done = search(tmp_path_factory.mktemp("found"), training, **LOW)
+    done = search(tmp_path_factory.mktemp("found"), training, AMPLE, **LOW)
     return done, training
 
 
@@ -165,18 +166,17 @@ def test_killed_again_and_again_it_comes_to_the_same(found, tmp_path):
     whole, trained = found[0], found[1].trained
     killed, again, lives = Training(better=by_muon), None, 0
     while again is None:
-        killed.dies_after, lives = 23, lives + 1
+        killed.dies_after, lives = 41, lives + 1
         with contextlib.suppress(KeyboardInterrupt):
-            again = search(tmp_path, killed, **LOW)
+            again = search(tmp_path, killed, AMPLE, **LOW)
     assert lives > 3
-    assert again.recipe.config == whole.recipe.config
-    assert len(killed.trained) == len({*killed.trained})
+    assert again.recipe.lines[:2] == whole.recipe.lines[:2]
+    assert len(killed.trained) == len({*killed.trained}) == len(trained)
     assert {path.name for path in again.folder.iterdir()} == {
         path.name for path in whole.folder.iterdir()
     }
     killed.dies_after = 0  # a search at its end trains nothing
-    assert search(tmp_path, killed, **LOW).recipe == again.recipe
-    assert len(killed.trained) == pytest.approx(len(trained), rel=0.3)
+    assert search(tmp_path, killed, AMPLE, **LOW).recipe == again.recipe
 
 
 def test_a_folder_holds_one_recipe(found):
@@ -223,11 +223,10 @@ def test_half_the_batch_is_judged_on_equal_tokens(tmp_path):
     assert done.recipe.lines[0].startswith("PASS")
 
 
-@pytest.mark.parametrize("budget", ["3m", "6m"])
-def test_a_budget_is_kept(tmp_path, budget):
+def test_a_budget_is_kept_and_what_it_has_no_room_for_is_told(tmp_path):
     training = Training(better=by_muon)
-    done = search(tmp_path, training, budget, optim__schedule__peak=0.002)
-    assert 0.5 * seconds_of(budget) < training.now <= seconds_of(budget)
+    done = search(tmp_path, training, "2m", optim__schedule__peak=0.002)
+    assert 60 < training.now <= 120
     assert re.match(r"\d+-last: .*, seeds ([5-9]|1\d|20)\)", done.said[-1])
     assert any("left out" in line for line in done.said)
     assert "Left out: its least takes" in done.text

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from study.intervals import Interval, interval, paired_interval
-from study.outcomes import Outcome
+from study.outcomes import Outcome, by_id
 from study.point import Point
 from study.recipe.plan import Plan
 from study.table import losses
@@ -52,8 +52,9 @@ class Choice(NamedTuple):
 
 def choose(plan: Plan, outcomes: Sequence[Outcome]) -> Choice:
     """The best of a stage's settings, and if the search goes on from it."""
+    known = by_id([*outcomes])
     found = {
-        name: losses([_of(outcomes, Point(dict(setting), seed)) for seed in plan.seeds])
+        name: losses([known[Point(dict(setting), seed).id] for seed in plan.seeds])
         for name, setting in plan.settings.items()
     }
     own, *others = found
@@ -74,6 +75,3 @@ def choose(plan: Plan, outcomes: Sequence[Outcome]) -> Choice:
         found, best, False, f"no difference that the seeds show: kept ({best}: {told})"
     )
 
-
-def _of(outcomes: Sequence[Outcome], point: Point) -> Outcome:
-    return next(outcome for outcome in outcomes if outcome.point.id == point.id)
