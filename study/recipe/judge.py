@@ -74,4 +74,3 @@ def choose(plan: Plan, outcomes: Sequence[Outcome]) -> Choice:
     return Choice(
         found, best, False, f"no difference that the seeds show: kept ({best}: {told})"
     )
-

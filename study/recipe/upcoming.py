@@ -64,12 +64,14 @@ def _of_final(final: Final) -> Iterator[str]:
 def _promising(chapters: Sequence[Chapter], final: Final | None) -> Iterator[str]:
     """Settings that were better in the mean, of stages that took nothing.
 
-    Without the one that ran against the given config.
+    Without the one that ran against the given config, and, if it won, its whole stage.
     """
+    over = final.chapter if final is not None and final.won else None
     found = [
         (chapter.choice.gain(name), chapter, name)
         for chapter in chapters
         if chapter.choice is not None and not chapter.choice.taken
+        if chapter is not over
         for name in chapter.choice.losses
         if 0 < chapter.choice.gain(name) < float("inf")
         and not (final and (final.chapter, final.name) == (chapter, name))
