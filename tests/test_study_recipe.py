@@ -25,8 +25,9 @@ from study.intervals import interval
 from study.outcomes import DONE, Outcome
 from study.point import Point
 from study.recipe.budget import SLACK, Cost, seconds_of
+from study.recipe.journal import Journal
 from study.recipe.judge import choose
-from study.recipe.plan import Plan, Room, fitted
+from study.recipe.plan import Plan, Room, fitted, write
 from study.recipe.report import Recipe, typed
 from study.recipe.stages import STAGES, optimizers, regularizers, schedules
 from tests.runs import reading
@@ -225,8 +226,8 @@ def test_half_the_batch_is_judged_on_equal_tokens(tmp_path):
 
 def test_a_budget_is_kept_and_what_it_has_no_room_for_is_told(tmp_path):
     training = Training(better=by_muon)
-    done = search(tmp_path, training, "2m", optim__schedule__peak=0.002)
-    assert 60 < training.now <= 120
+    done = search(tmp_path, training, "75s", optim__schedule__peak=0.002)
+    assert 50 < training.now <= 75
     assert re.match(r"\d+-last: .*, seeds ([5-9]|1\d|20)\)", done.said[-1])
     assert any("left out" in line for line in done.said)
     assert "Left out: its least takes" in done.text
@@ -325,13 +326,19 @@ def test_lion_has_a_lower_rate_and_as_much_more_decay(tmp_path):
 
 def test_what_a_new_builder_brings_is_not_typed(tmp_path):
     config = reading(tmp_path)
-    found = resolve(
-        config, {"optim.rule.name": "lion", "optim.rule.b2": "0.98"}, SCHEMA
-    )
-    assert typed(config, found[0]) == [
-        "--config.optim.rule.name=lion",
-        "--config.optim.rule.b2=0.98",
-    ]
+    texts = {"optim.rule.name": "muon", "optim.rule.momentum": "0.9"}
+    found = resolve(config, texts, SCHEMA)[0]
+    assert typed(config, found) == [f"--config.{k}={v}" for k, v in texts.items()]
+
+
+def test_a_plan_that_was_noted_is_the_one_that_is_taken(tmp_path):
+    def new():
+        raise AssertionError("there is one")
+
+    journal = Journal(tmp_path, reading(tmp_path), 60, [], print)
+    plan = Plan("rate", "why", {"a": {"optim.decay": 0.1}}, (0, 1), 9.5, ("no room",))
+    write(journal.place("rate"), plan)
+    assert journal.planned("rate", new) == plan
 
 
 NOAM = ["--config.optim.schedule.name=noam", "--config.optim.schedule.width=16"]
