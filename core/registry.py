@@ -5,6 +5,7 @@ A registry is a dict literal from a name to an `Entry`. A config block is a mapp
 signature is the only schema and holds the only defaults.
 """
 
+import functools
 import inspect
 import math
 import types
@@ -99,9 +100,13 @@ class Block(NamedTuple):
 
     def options(self, config: Config, where: str) -> dict[str, inspect.Parameter]:
         """What may stand in the block beside `name`."""
-        signature = inspect.signature(self.entry(config, where).build, eval_str=True)
-        parameters = signature.parameters.items()
+        parameters = _signature(self.entry(config, where).build).parameters.items()
         return {k: p for k, p in parameters if k not in self.given}
+
+
+@functools.cache  # a sweep reads each as often as it has trials
+def _signature(build: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(build, eval_str=True)
 
 
 def under(where: str, key: object) -> str:

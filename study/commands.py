@@ -1,4 +1,4 @@
-"""The commands over many runs: sweep, its parts, branch, compare, claims.
+"""The commands over many runs: sweep, its parts, branch, compare, claims, recipe.
 
 Whatever needs JAX is imported once the words are known to be right.
 """
@@ -64,6 +64,42 @@ def sweep(
         )
     for line in sweeps.summed_up(Path(workdir), found):
         print(line)
+
+
+def recipe(
+    *,
+    overrides: Mapping[str, str],
+    command: list[str],
+    config: str,
+    budget: str = "",
+    workdir: str = "",
+    dry_run: bool = False,
+) -> None:
+    """Spends a budget on an ordered search for a better config, and explains it."""
+    with preparing():
+        if not (workdir or dry_run):
+            raise ValueError("recipe needs --workdir=DIR, where the search is kept.")
+        if workdir:
+            folder(workdir)
+        given = stated(config, ROOT)
+        _spread_over_cores()
+        from core.overrides import resolve
+        from study import recipe as recipes
+        from study.recipe.budget import seconds_of
+        from train.schema import SCHEMA
+
+        if budget or not dry_run:
+            seconds_of(budget)
+        resolved, notes = resolve(given, overrides, SCHEMA)
+        for note in notes:
+            print(one_line(note), file=sys.stderr)
+        if dry_run:
+            print("\n".join(recipes.planned(resolved)))
+            print("The search is sound. Nothing was run.", file=sys.stderr)
+            return
+    with preparing(until=RUNNING):
+        found = recipes.run(resolved, budget, workdir, command=command)
+    print("\n".join(found.lines))
 
 
 def trials(*, workdir: str, chunk: str, command: list[str]) -> None:
@@ -242,6 +278,22 @@ STUDY = {
         },
         "python launch.py claims warmup --config.data.folder=DIR",
         places="[NAME...]",
+    ),
+    "recipe": Command(
+        recipe,
+        {
+            "config": Option(
+                "what the search begins from: an experiment, or a run's config.json",
+                "experiments/NAME.py[:OPTIONS]",
+                needed=True,
+            ),
+            "budget": Option("wall time, such as 90s, 30m or 1h30m", "TIME"),
+            "workdir": Option("where all is kept; what is there goes on", "DIR"),
+            ANY_KEY: Option("sets one key of what is begun from", "VALUE"),
+            "dry-run": Option("lists the stages and what they try, and stops"),
+        },
+        "python launch.py recipe --config=experiments/shakespeare.py --budget=30m "
+        "--workdir=runs/recipe --config.data.folder=DIR",
     ),
     "trials": Command(
         trials,

@@ -58,4 +58,6 @@ def test_a_command_of_the_readme_works(folder, monkeypatch, capsys, words):
     if words.startswith("sweep"):
         words += " --search=random --trials=2"
     words = words.replace("--step=200", "--step=10")  # of :tiny
+    if words.startswith("recipe"):
+        words += " --dry-run"  # it takes minutes, and is run by its own test
     assert launch.main(shlex.split(words)) == 0, capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,6 +229,17 @@ def test_tokens_that_differ_by_packing_alone_are_the_same_budget(tmp_path):
     far = write(tmp_path / "far", MUON, tokens=170_000)
     reason = judged(adam, far).verdicts["far"].reason
     assert reason == "unequal budgets: tokens is 153600 for adam, 170000 for far"
+
+
+def test_batches_of_unlike_sizes_have_unlike_steps_on_equal_tokens(tmp_path):
+    adam = write(tmp_path / "adam", ADAM)
+    ended: dict[str, Any] = dict(steps=200, stopped_early=False, tokens=153_600)
+    double = tiny(batch_size=2 * tiny()["batch_size"])
+    large = write(tmp_path / "large", MUON, config=double, **ended)
+    assert judged(adam, large).verdicts["large"].kind == "PASS"
+    same = write(tmp_path / "same", MUON, **ended)
+    reason = judged(adam, same).verdicts["same"].reason
+    assert reason == "unequal budgets: steps is 400 for adam, 200 for same"
 
 
 def test_equality_is_asked_for_by_a_margin(tmp_path):

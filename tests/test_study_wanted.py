@@ -56,6 +56,15 @@ def test_a_grid_is_run_once_with_all_seeds(tmp_path):
     assert {x.state for x in outcomes.read(tmp_path)} == {"done"}
 
 
+def test_a_point_that_is_longer_than_the_config_is_run_to_its_end(tmp_path):
+    axis = Axis("num_steps", "num_steps", Values((STEPS - 1, 2 * STEPS)))
+    space = Space(Branch({}, (axis,)), (0,), {})
+    asked = {
+        w.point.overrides["num_steps"]: w for w in wanted(Search(), space, [], STEPS)
+    }
+    assert asked[2 * STEPS].until == 2 * STEPS
+
+
 def test_halving_goes_on_with_the_best_third_of_the_settings(tmp_path):
     first, second, third = simulated(tmp_path, Search("halving"))
     assert sorted(first) == sorted((rate, 1) for rate in RATES * 2)

@@ -187,11 +187,16 @@ def _usual(arms: Sequence[Tuned], found: Found, keys: Sequence[str]) -> Tuned:
 
 
 def _level(arm: Tuned, baseline: Tuned) -> Tuned:
-    """The arm, whose tokens count as the baseline's where they differ by packing."""
+    """The arm, whose tokens count as the baseline's where they differ by packing.
+
+    Where they have batches of other sizes tokens are the budget, and steps are none.
+    """
     own, theirs = (one.arm.budget.get("tokens", math.nan) for one in (arm, baseline))
-    if own == theirs or not abs(own - theirs) <= LEVEL_SHARE * theirs:
+    if not abs(own - theirs) <= LEVEL_SHARE * theirs:
         return arm
     budget = {**arm.arm.budget, "tokens": theirs}
+    if arm.config.get("batch_size") != baseline.config.get("batch_size"):
+        budget["steps"] = baseline.arm.budget["steps"]
     return dataclasses.replace(arm, arm=dataclasses.replace(arm.arm, budget=budget))
 
 

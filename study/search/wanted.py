@@ -123,7 +123,7 @@ def wanted(
                 return found
         return []
     return [
-        Wish(point, max_steps)
+        _whole(point, max_steps)
         for point in _drawn(search, space)
         if not (point.id in known and known[point.id].state in ENDED)
     ]
@@ -146,7 +146,12 @@ def _of_tpe(
         records = [tpe.Record(x.point, states[x.state], x.value) for x in outcomes]
         count = min(search.parallel, search.trials - len(settings))
         open_ = tpe.ask(space, records, max(count, 0), seed=search.seed)
-    return [Wish(point, max_steps) for point in open_]
+    return [_whole(point, max_steps) for point in open_]
+
+
+def _whole(point: Point, max_steps: int) -> Wish:
+    """To the point's own end, which may lie behind that of the config."""
+    return Wish(point, max(max_steps, point.overrides.get("num_steps", 0)))
 
 
 def _brackets(
