@@ -30,7 +30,7 @@ from study.recipe.judge import choose
 from study.recipe.plan import Plan, Room, fitted, write
 from study.recipe.report import Recipe, typed
 from study.recipe.stages import STAGES, optimizers, regularizers, schedules
-from tests.runs import reading
+from tests.runs import reading, text_folder
 from train.logs import read_json, write_json
 from train.schema import SCHEMA
 
@@ -97,7 +97,7 @@ class Search(NamedTuple):
 
 def search(place, training, budget="8m", **overrides: Any):
     """A search by a formula, in a folder of `place`."""
-    said, given = [], reading(place, **overrides)
+    said, given = [], reading(**overrides)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "train", training)
         patch.setattr(time, "monotonic", lambda: training.now)
@@ -272,8 +272,8 @@ def test_a_setting_that_diverged_is_never_the_best():
     assert choice.gain("1") == -math.inf
 
 
-def test_seeds_go_before_settings(tmp_path):
-    config = reading(tmp_path)
+def test_seeds_go_before_settings():
+    config = reading()
     cost = Cost(1.0, 1.0, num_devices=1)
     blocks = STAGES[0].blocks(config)  # of 1, 2, 2 and 2 settings
 
@@ -289,13 +289,13 @@ def test_seeds_go_before_settings(tmp_path):
     assert shape(SLACK * 2, most=SLACK * 9) == (0, 0)
 
 
-def test_every_setting_of_every_stage_is_a_config(tmp_path):
+def test_every_setting_of_every_stage_is_a_config():
     for given in (
         dict(optim__rule__name="lion", optim__schedule__name="cosine"),
         dict(optim__rule__name="sgd", optim__schedule__name="one_cycle"),
         dict(optim__decay="0.0", model__dropout="0.1", batch_size="1"),
     ):
-        config = reading(tmp_path, **given)
+        config = reading(**given)
         for stage in STAGES:
             first, *others = stage.blocks(config)
             point = Point(first[0], config["seed"])
@@ -305,8 +305,8 @@ def test_every_setting_of_every_stage_is_a_config(tmp_path):
                 assert changed != config, (stage.name, setting)
 
 
-def test_what_the_config_lacks_is_not_tried(tmp_path):
-    config = reading(tmp_path, task__smoothing="0.1")
+def test_what_the_config_lacks_is_not_tried():
+    config = reading(task__smoothing="0.1")
     tried = [key for block in regularizers(config) for x in block for key in x]
     assert tried.count("task.smoothing") == 1
     names = [x.get("optim.schedule.name") for block in schedules(config) for x in block]
@@ -315,8 +315,8 @@ def test_what_the_config_lacks_is_not_tried(tmp_path):
     assert rules == {None, "muon", "lion"}
 
 
-def test_lion_has_a_lower_rate_and_as_much_more_decay(tmp_path):
-    config = reading(tmp_path)
+def test_lion_has_a_lower_rate_and_as_much_more_decay():
+    config = reading()
     *_, lion = optimizers(config)
     own = config["optim"]["schedule"]["peak"] * config["optim"]["decay"]
     center = lion[0]
@@ -324,8 +324,8 @@ def test_lion_has_a_lower_rate_and_as_much_more_decay(tmp_path):
     assert center["optim.schedule.peak"] * center["optim.decay"] == pytest.approx(own)
 
 
-def test_what_a_new_builder_brings_is_not_typed(tmp_path):
-    config = reading(tmp_path)
+def test_what_a_new_builder_brings_is_not_typed():
+    config = reading()
     texts = {"optim.rule.name": "muon", "optim.rule.momentum": "0.9"}
     found = resolve(config, texts, SCHEMA)[0]
     assert typed(config, found) == [f"--config.{k}={v}" for k, v in texts.items()]
@@ -335,13 +335,10 @@ def test_a_plan_that_was_noted_is_the_one_that_is_taken(tmp_path):
     def new():
         raise AssertionError("there is one")
 
-    journal = Journal(tmp_path, reading(tmp_path), 60, [], print)
+    journal = Journal(tmp_path, reading(), 60, [], print)
     plan = Plan("rate", "why", {"a": {"optim.decay": 0.1}}, (0, 1), 9.5, ("no room",))
     write(journal.place("rate"), plan)
     assert journal.planned("rate", new) == plan
-
-
-NOAM = ["--config.optim.schedule.name=noam", "--config.optim.schedule.width=16"]
 
 
 @pytest.mark.parametrize(
@@ -368,9 +365,8 @@ NOAM = ["--config.optim.schedule.name=noam", "--config.optim.schedule.width=16"]
     ],
 )
 def test_a_wrong_recipe_is_one_line(tmp_path, capsys, words, line):
-    reading(tmp_path)
     config = "--config=experiments/shakespeare.py:tiny"
-    data = [f"--config.data.folder={tmp_path}", "--config.data.train=squares.txt"]
+    data = [f"--config.data.folder={text_folder()}", "--config.data.train=squares.txt"]
     place = f"--workdir={tmp_path / 'search'}"
     assert launch.main(["recipe", config, place, *data, *words]) == 2
     assert re.search(line, capsys.readouterr().err)
@@ -389,9 +385,8 @@ def test_a_dry_run_lists_what_is_tried(capsys):
 
 @pytest.mark.slow
 def test_a_search_runs_whole_and_its_recipe_trains(tmp_path, capsys):
-    reading(tmp_path)
     config = "--config=experiments/shakespeare.py:tiny"
-    data = [f"--config.data.folder={tmp_path}", "--config.data.train=squares.txt"]
+    data = [f"--config.data.folder={text_folder()}", "--config.data.train=squares.txt"]
     words = ["recipe", config, "--budget=1h", f"--workdir={tmp_path / 'search'}", *data]
     low = "--config.optim.schedule.peak=1e-4"
     assert launch.main([*words, low]) == 0, capsys.readouterr().err

@@ -116,7 +116,7 @@ def contest(
     groups = told_apart(found.runs, paths, by)
     arms = [tuned(n, r, metric, better) for n, r in groups.runs.items()]
     first = _named(arms, baseline) if baseline else _usual(arms, found, groups.keys)
-    arms = [_level(arm, first) for arm in arms]
+    arms = [arm if arm is first else _level(arm, first) for arm in arms]
     rest = [arm.arm for arm in arms if arm is not first]
     verdicts = judge(first.arm, rest, question, metric=metric, better=better)
     if target is None:
