@@ -12,7 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from study import outcomes
+from cluster import record
+from study import outcomes, spread
 from tests.runs import text_folder
 from train.logs import read_json, read_metrics
 
@@ -86,10 +87,20 @@ def killed(words, sweep, kills, seed, losable=()):
     assert process.returncode == 0, error.decode()[-500:]
 
 
+def given_up(sweep):
+    """The trials of processes that were killed too often, as the record of jobs says."""
+    if not (sweep / "jobs.jsonl").is_file():
+        return set()
+    _, jobs = record.read(sweep / "jobs.jsonl")
+    lost = [name for name, job in jobs.items() if job.failures > spread.ATTEMPTS]
+    parts = [read_json(sweep / "chunks" / f"{name}.json")["trials"] for name in lost]
+    return {name for part in parts for name, _ in part}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", [(), ("--engine=processes", "--workers=2")])
 def test_a_sweep_that_is_killed_many_times_is_the_sweep(tmp_path, engine):
-    kills = 8
+    kills = 50
     calm, stormy = tmp_path / "calm", tmp_path / "stormy"
     # Half of the points, in two shapes; engines cut it in two parts.
     search = ("--search=random", "--trials=2")
@@ -99,10 +110,15 @@ def test_a_sweep_that_is_killed_many_times_is_the_sweep(tmp_path, engine):
     killed(words, stormy, kills, seed=1, losable=["table.csv", "sweep.png"])
     first, second = whole(calm), whole(stormy)
     assert first.keys() == second.keys()
-    for name, (state, lines) in first.items():
-        assert second[name][0] == state == "done"
-        np.testing.assert_array_equal(second[name][1], lines)
-    header = (calm / "table.csv").read_text().splitlines()[0]
-    assert (stormy / "table.csv").read_text().splitlines()[0] == header
+    lost = given_up(stormy)
     for trial in outcomes.read(stormy):
-        assert read_json(trial.folder / "summary.json")["steps"] == 40
+        name = trial.point.id
+        state, lines = second[name]
+        assert first[name][0] == "done"
+        assert state == "done" or (state == "failed" and trial.folder.name in lost)
+        if state == "done":
+            np.testing.assert_array_equal(lines, first[name][1])
+            assert trial.summary["steps"] == 40
+    rows = [(sweep / "table.csv").read_text().splitlines() for sweep in (calm, stormy)]
+    assert rows[0][0] == rows[1][0]
+    assert len(rows[0]) == len(rows[1])
