@@ -5,16 +5,17 @@
     SWEEP/jobs.jsonl            what was started and how it ended
 
 A process that is killed is started again and goes on from the run folders; so does a
-controller. What cannot be run is given up: its trials have failed.
+controller. What cannot be run is given up, a trial at a time: it has failed.
 """
 
 import hashlib
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cluster.dispatch import dispatch
 from cluster.engine import Engine, Job
+from cluster.record import failed
 from core.exits import DONE
 from core.refusal import shown
 from study import outcomes
@@ -29,27 +30,43 @@ EVERY_SECONDS = 0.5
 def spread(folder: pathlib.Path, wishes: Sequence[Wish], engine: Engine) -> None:
     """Has every wish trained by one of the engine's processes; returns at their end.
 
+    What a process that was killed too often has left is halved and tried again: one of
+    its trials may be at fault, and it alone is to fail.
+
     Raises:
       ValueError: the engine refuses them.
     """
     parts = [wishes[n :: engine.capacity] for n in range(engine.capacity)]
-    chunks = {write(folder, part): part for part in parts if part}
+    while parts := [part for part in parts if part]:
+        chunks = {write(folder, part): part for part in parts}
+        parts = []
+        for name, code in _dispatched(folder, chunks, engine).items():
+            left = [wish for wish in chunks[name] if not _reached(folder, wish)]
+            if failed(code) and len(left) > 1:
+                parts += [left[::2], left[1::2]]
+            elif code != DONE:
+                log = folder / "logs" / f"{name}.log"
+                for wish in left:
+                    place = outcomes.trial_folder(folder, wish.point)
+                    outcomes.fail(place, f"Its process ended with code {code}: {log}")
+
+
+def _dispatched(
+    folder: pathlib.Path, chunks: Iterable[str], engine: Engine
+) -> dict[str, int]:
+    """The codes with which the processes of some parts ended."""
     words = (sys.executable, str(LAUNCH), "trials", f"--workdir={folder.absolute()}")
     jobs = [
         Job(name, (*words, f"--chunk={name}"), folder / "logs" / f"{name}.log")
         for name in chunks
     ]
-    codes = dispatch(
+    return dispatch(
         jobs,
         engine,
         record=folder / "jobs.jsonl",
         attempts=ATTEMPTS,
         every_seconds=EVERY_SECONDS,
     )
-    for name, code in codes.items():
-        if code != DONE:
-            reason = f"Its process ended with code {code}: {folder / 'logs' / name}.log"
-            _give_up(folder, chunks[name], reason)
 
 
 def write(folder: pathlib.Path, wishes: Sequence[Wish]) -> str:
@@ -81,9 +98,8 @@ def read(folder: pathlib.Path, name: str) -> list[Wish]:
     ]
 
 
-def _give_up(folder: pathlib.Path, wishes: Sequence[Wish], reason: str) -> None:
-    for wish in wishes:
-        outcome = outcomes.outcome_of(outcomes.trial_folder(folder, wish.point))
-        reached = wish.until in outcomes.scores_of(outcome.folder)
-        if outcome.state not in outcomes.ENDED and not reached:
-            outcomes.fail(outcome.folder, reason)
+def _reached(folder: pathlib.Path, wish: Wish) -> bool:
+    """Whether a trial has come as far as was wished, or has ended."""
+    outcome = outcomes.outcome_of(outcomes.trial_folder(folder, wish.point))
+    ended = outcome.state in outcomes.ENDED
+    return ended or wish.until in outcomes.scores_of(outcome.folder)

@@ -3,6 +3,7 @@
 import pytest
 
 from cluster.engine import Status
+from cluster.record import KILLED
 from core.exits import DONE, REFUSED
 from study import outcomes, spread
 from study.point import Point
@@ -16,17 +17,22 @@ WISHES = [Wish(point, 9) for point in POINTS]
 class Workers:
     """An engine whose processes train their parts at once, as far as `reach` says.
 
-    `reach` is by the number of the process; one that is not there ends as it should.
+    `reach` is by the number of the process; one that is not there ends as it should. A
+    process that is given the point `deadly` is killed by it.
     """
 
-    def __init__(self, folder, capacity=2, reach=None):
+    def __init__(self, folder, capacity=2, reach=None, deadly=None):
         self.folder, self.capacity, self.reach = folder, capacity, reach or {}
+        self.deadly = deadly
         self.commands, self.codes = [], {}
 
     def submit(self, job):
         number = len(self.commands)
         self.commands.append(job.command)
         wishes = spread.read(self.folder, job.command[-1].removeprefix("--chunk="))
+        if self.deadly in [wish.point for wish in wishes]:
+            self.codes[str(number)] = KILLED
+            return str(number)
         until = self.reach.get(number, 9)
         for wish in wishes:
             if until:
@@ -79,6 +85,17 @@ def test_the_trials_of_a_process_that_cannot_are_given_up_with_its_reason(sweep)
     assert states(sweep) == ["done", "failed"] * 3
     reason = (outcomes.trial_folder(sweep, POINTS[1]) / "failed.json").read_text()
     assert f"code {REFUSED}: {sweep / 'logs'}" in reason
+
+
+def test_a_trial_that_kills_its_processes_fails_alone(sweep):
+    engine = Workers(sweep, deadly=POINTS[2])
+    spread.spread(sweep, WISHES, engine)
+    assert states(sweep) == ["done"] * 2 + ["failed"] + ["done"] * 3
+    # A part of 3 and then it alone are killed so often; two others are done at once.
+    assert len(engine.commands) == 2 * (1 + spread.ATTEMPTS) + 2
+    again = Workers(sweep)
+    spread.spread(sweep, WISHES, again)
+    assert again.commands == []
 
 
 def test_a_trial_that_came_as_far_as_was_wished_is_not_given_up(sweep):

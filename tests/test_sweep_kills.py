@@ -88,7 +88,7 @@ def killed(words, sweep, kills, seed, losable=()):
 
 
 def given_up(sweep):
-    """The trials of processes that were killed too often, as the record of jobs says."""
+    """The trials of processes that were killed too often, by the record of jobs."""
     if not (sweep / "jobs.jsonl").is_file():
         return set()
     _, jobs = record.read(sweep / "jobs.jsonl")
