@@ -130,7 +130,7 @@ class Pack:
     def _step(self, state_T: TrainState, stride: Any) -> tuple[TrainState, Scores]:
         """So many steps of all; where some have ended, first without them."""
         if any(member.ended for member in self.alive):
-            with jax.transfer_guard("allow"):
+            with jax.transfer_guard("allow"), self._clock.stopped():
                 state_T = self._without_ended(state_T)
         batch_SK, num_steps = stride
         count_D, stream_T, key_T, values_T = self._fixed
@@ -239,14 +239,14 @@ class Pack:
     def _shrink(self, num_alive: int) -> None:
         """Leaves places out where half are empty and all cost time."""
         if not in_turn() and num_alive <= self.num_places // 2:
-            self.num_places = self._rounded(num_alive)
+            self.num_places = self._places(num_alive)
 
     def _places(self, wanted: int) -> int:
         """As many as fit into memory, which the compiled steps tell."""
         number = self._rounded(wanted)
-        while number > self._num_devices:
-            if self.trials.memory_bytes(*self._shapes(number)) <= free_bytes():
-                break
+        while self.trials.memory_bytes(*self._shapes(number)) > free_bytes():
+            if number == self._num_devices:
+                break  # less are not possible; it may be enough
             number = self._rounded(number // 2)
         return number
 
