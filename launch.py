@@ -198,8 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             options, overrides = parse(name, command, words)
             if ANY_KEY in command.options:
                 options["overrides"] = overrides
-            if "command" in inspect.signature(command.run).parameters:
-                options["command"] = ["launch.py", *argv]
+            known = {"command": ["launch.py", *argv], "commands": COMMANDS}
+            asked = inspect.signature(command.run).parameters
+            options |= {key: known[key] for key in known if key in asked}
         command.run(**options)
     except Refused as refused:
         print(one_line(str(refused)), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The commands over many runs: sweep, its parts, branch, compare, claims, recipe.
+"""Commands that train many runs: sweep, its parts, branch.
 
 Whatever needs JAX is imported once the words are known to be right.
 """
@@ -6,17 +6,12 @@ Whatever needs JAX is imported once the words are known to be right.
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from core.command import ANY_KEY, Command, Option
 from core.experiment import space, stated
 from core.refusal import one_line, preparing, shown
 from core.workdir import folder, run_folder
-
-ROOT = Path(__file__).resolve().parent.parent
-
-# Functions of a run that has begun: an error in them is no longer the user's.
-RUNNING = ("train.loop.fit", "study.member.finish")
+from study.commands.shared import ROOT, RUNNING, spread_over_cores
 
 
 def sweep(
@@ -37,7 +32,7 @@ def sweep(
         if workdir:
             folder(workdir)
         given, stated_space = stated(config, ROOT), space(config)
-        _spread_over_cores()
+        spread_over_cores()
         from cluster.choose import engine_of
         from core.overrides import resolve
         from study import sweep as sweeps
@@ -66,46 +61,10 @@ def sweep(
         print(line)
 
 
-def recipe(
-    *,
-    overrides: Mapping[str, str],
-    command: list[str],
-    config: str,
-    budget: str = "",
-    workdir: str = "",
-    dry_run: bool = False,
-) -> None:
-    """Spends a budget on an ordered search for a better config, and explains it."""
-    with preparing():
-        if not (workdir or dry_run):
-            raise ValueError("recipe needs --workdir=DIR, where the search is kept.")
-        if workdir:
-            folder(workdir)
-        given = stated(config, ROOT)
-        _spread_over_cores()
-        from core.overrides import resolve
-        from study import recipe as recipes
-        from study.recipe.budget import seconds_of
-        from train.schema import SCHEMA
-
-        if budget or not dry_run:
-            seconds_of(budget)
-        resolved, notes = resolve(given, overrides, SCHEMA)
-        for note in notes:
-            print(one_line(note), file=sys.stderr)
-        if dry_run:
-            print("\n".join(recipes.planned(resolved)))
-            print("The search is sound. Nothing was run.", file=sys.stderr)
-            return
-    with preparing(until=RUNNING):
-        found = recipes.run(resolved, budget, workdir, command=command)
-    print("\n".join(found.lines))
-
-
 def trials(*, workdir: str, chunk: str, command: list[str]) -> None:
     """Trains a part of a sweep; what the engines of a sweep start."""
     with preparing(until=RUNNING):
-        _spread_over_cores()
+        spread_over_cores()
         from study.sweep import train_part
 
         train_part(workdir, chunk, command)
@@ -145,64 +104,7 @@ def branch(
         run.train(config, str(into), allow_drift=allow_drift, command=command)
 
 
-def compare(
-    *,
-    places: tuple[str, ...],
-    command: list[str],
-    out: str,
-    by: tuple[str, ...] = (),
-    **words: str,
-) -> None:
-    """Compares the runs in some folders, with statistics, on a page of HTML."""
-    with preparing():
-        numbers: dict[str, Any] = {
-            name: _number(name, words.pop(name))
-            for name in ("target", "floor", "margin")
-            if name in words
-        }
-        from study.compare import compare
-
-        found = compare(places, out, by=by, command=command, **words, **numbers)
-    print(found.finding)
-    for name, verdict in found.verdicts.items():
-        print(f"{verdict.kind}  {name}: {verdict.reason}")
-    print(f"Page: {found.out}    Numbers: {found.out.parent / 'comparison.json'}")
-
-
-def claims(
-    *,
-    command: list[str],
-    places: tuple[str, ...] = (),
-    overrides: Mapping[str, str],
-    tier: str = "cpu",
-    workdir: str = "runs/claims",
-    out: str = "docs/results/claims.md",
-) -> None:
-    """Runs published findings, judges them, and writes a page of what held."""
-    with preparing(until=(*RUNNING, "study.claims.running.judge")):
-        folder(workdir)
-        _spread_over_cores()
-        from study.claims import run
-
-        where: dict[str, Any] = dict(root=ROOT, workdir=workdir, out=out)
-        found = run(places, tier=tier, overrides=overrides, command=command, **where)
-    print(f"{len(found)} claims judged. Page: {out}")
-
-
-def _spread_over_cores() -> None:
-    from train.trials import spread_over_cores
-
-    spread_over_cores()
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"--{name}={shown(text)} must be a number.") from None
-
-
-STUDY = {
+TRAINING = {
     "sweep": Command(
         sweep,
         {
@@ -251,49 +153,6 @@ STUDY = {
         },
         "python launch.py branch --trunk=runs/long --step=160 --workdir=runs/branches "
         "--config.num_steps=200 --config.optim.schedule.decay_steps=40",
-    ),
-    "compare": Command(
-        compare,
-        {
-            "out": Option(
-                "the page; comparison.json is put beside it", "FILE.html", True
-            ),
-            "by": Option("a key whose values are what is compared", "KEY", many=True),
-            "baseline": Option("which of them the others are held against", "VALUE"),
-            "metric": Option("what ranks (default val_loss)", "NAME"),
-            "target": Option("of the time to target", "LOSS"),
-            "floor": Option("by how much more an arm must be better (default 0)", "X"),
-            "margin": Option("asks instead if arms are equal but for this", "X"),
-        },
-        "python launch.py compare runs/adam runs/muon --out=report.html",
-        places="DIR...",
-    ),
-    "claims": Command(
-        claims,
-        {
-            "tier": Option("cpu (default), gpu or nightly: what they need", "NAME"),
-            "workdir": Option("where runs are kept (runs/claims); goes on", "DIR"),
-            "out": Option("the page (docs/results/claims.md)", "FILE.md"),
-            ANY_KEY: Option("sets one key in all: --config.data.folder=DIR", "VALUE"),
-        },
-        "python launch.py claims warmup --config.data.folder=DIR",
-        places="[NAME...]",
-    ),
-    "recipe": Command(
-        recipe,
-        {
-            "config": Option(
-                "what the search begins from: an experiment, or a run's config.json",
-                "experiments/NAME.py[:OPTIONS]",
-                needed=True,
-            ),
-            "budget": Option("wall time, such as 90s, 30m or 1h30m", "TIME"),
-            "workdir": Option("where all is kept; what is there goes on", "DIR"),
-            ANY_KEY: Option("sets one key of what is begun from", "VALUE"),
-            "dry-run": Option("lists the stages and what they try, and stops"),
-        },
-        "python launch.py recipe --config=experiments/shakespeare.py --budget=30m "
-        "--workdir=runs/recipe --config.data.folder=DIR",
     ),
     "trials": Command(
         trials,
