@@ -4,6 +4,7 @@ import ast
 import io
 import math
 import pathlib
+import shlex
 import subprocess
 import sys
 import types
@@ -203,7 +204,7 @@ def test_help_has_an_example_and_every_option(command, capsys):
 @pytest.mark.parametrize("command", launch.COMMANDS)
 def test_the_example_in_the_help_is_a_command_that_parses(command):
     entry = launch.COMMANDS[command]
-    words = [word.strip("'") for word in entry.example.split(" ")][3:]
+    words = shlex.split(entry.example)[3:]
     first = 0 if entry.places else len([w for w in words if w[:2] != "--"])
     launch.parse(command, entry, words[first:])
 
