@@ -75,7 +75,7 @@ class Above(NamedTuple):
         if self.floor == 0:
             return f"better than {baseline}"
         if self.floor < 0:
-            return f"worse than {baseline} by less than {-self.floor:g}"
+            return f"at most {-self.floor:g} worse than {baseline}"
         return f"better than {baseline} by more than {self.floor:g}"
 
 
