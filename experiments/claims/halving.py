@@ -7,7 +7,8 @@ Question: 60 random points of rate, decay and b2 are trained to the end, and log
 best, and what share of the steps would it have taken? The same of ASHA. The draws share
 points, so their interval is one of this log and not of others.
 Cost: 60 runs of 405 steps, one program.
-Result: not run.
+Result: PASS. Halving is 0.00 % above random search's best in the mean, at 25 % of its
+steps, and ASHA at 29 %. docs/results/claims.md.
 """
 
 from ml_collections import ConfigDict

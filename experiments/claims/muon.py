@@ -8,7 +8,8 @@ the middle of a cosine that has not ended, which is against them. Muon's rate is
 all parameters (`scale="rms"`), so each method has one number to tune. Told beside, and
 not judged: the same against an AdamW whose b2 and decay are tuned as well.
 Cost: 135 runs of 400 steps, three programs.
-Result: not run.
+Result: PASS. Muon needs 0.66 of AdamW's steps and SOAP 0.67; of an AdamW's whose b2
+and decay are tuned, 0.66 and 0.69. docs/results/claims.md.
 """
 
 from ml_collections import ConfigDict

@@ -6,7 +6,8 @@ Question: at three widths, an octave apart, where is the best of seven rates wit
 standard parametrization and with muP, whose base is the narrowest? That transfer is not
 superiority is seen beside: muP's own numbers are not tuned.
 Cost: 126 runs of 200 steps, six programs; the wide ones take most of it.
-Result: not run.
+Result: PASS. Over four times the width the best rate rises by an octave under muP, in
+a near tie, and falls by three without. docs/results/claims.md.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@
 Question: over 60 to 200 steps, is each rule what its paper's formula, optax or PyTorch
 gives, to 5e-6 in float32 or but for a departure that its docstring tells?
 Cost: one call of pytest.
-Result: not run.
+Result: PASS, 182 tests. docs/results/claims.md.
 """
 
 

@@ -5,7 +5,8 @@
 Question: over two and a half decades of rates, how much do wrong ones cost with the
 norm and without, and how large do the scores of attention grow at a high rate?
 Cost: 60 runs of 300 steps, two programs.
-Result: not run.
+Result: FAIL. Wrong rates cost 2.17 times less, of which the interval is 1.99 to 2.36;
+scores at a rate of 0.1 are 99 times smaller. docs/results/claims.md.
 """
 
 from ml_collections import ConfigDict

@@ -7,7 +7,7 @@ and the mean of 20,000 runs within 4 standard errors at every step; do larger ba
 save steps up to a critical size and not beyond? The fit of a hyperbola to that curve,
 and the critical size by the noise scale, are not judged yet.
 Cost: one call of pytest.
-Result: not run.
+Result: PASS, 42 tests. docs/results/claims.md.
 """
 
 

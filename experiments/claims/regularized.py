@@ -6,7 +6,8 @@ Question: on 20 kB of text, does the gap from training to validation fall with d
 is the best dropout neither none nor the most, and does label smoothing help validation?
 The training loss is that of the last fifth of the steps, as trained: dropout is on.
 Cost: 25 runs of 1,500 steps, one program.
-Result: not run.
+Result: PASS. The gap is 1.39, 0.40, 0.20 and 0.09 nats with dropout 0 to 0.3, of which
+0.2 is best; label smoothing gains 0.14. docs/results/claims.md.
 """
 
 from ml_collections import ConfigDict

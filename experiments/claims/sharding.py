@@ -5,7 +5,7 @@
 Question: with the same seed, is the loss of each of 20 steps the same on 1, 2, 4 and 8
 virtual devices of the CPU, to 1e-5 of itself?
 Cost: 4 runs of 20 steps, each a process with a program of its own.
-Result: not run.
+Result: PASS. Losses differ by up to 3.2e-7 of themselves. docs/results/claims.md.
 """
 
 from ml_collections import ConfigDict
