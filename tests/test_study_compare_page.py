@@ -223,8 +223,8 @@ def test_the_same_runs_give_the_same_bytes(made, tmp_path):
     out, text, _, known = made
     command = ["launch.py", "compare", "DIR", "--data.token=abcdefgh12345678"]
     sweep = out.parent.parent / "sweep"
-    compare([str(sweep)], str(tmp_path / "a.html"), baseline="adam", command=command)
-    assert (tmp_path / "a.html").read_text(encoding="utf-8") == text
+    compare([str(sweep)], str(tmp_path / "report.html"), baseline="adam", command=command)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == text
     assert json.loads((tmp_path / "comparison.json").read_text()) == known
 
 
