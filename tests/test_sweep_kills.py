@@ -79,7 +79,7 @@ def killed(words, sweep, kills, seed, losable=()):
         with contextlib.suppress(ProcessLookupError):  # it may have just ended
             os.kill(victim, signal.SIGKILL)
         if victim == process.pid or process.poll() is not None:
-            process.wait()
+            process.communicate()
             for name in losable:
                 (sweep / name).unlink(missing_ok=True)
             process = begun(words)
