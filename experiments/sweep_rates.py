@@ -4,8 +4,9 @@
         --config.data.folder=DIR
 
 Question: which learning rate and decay suit 150 steps, and is that more than seeds do?
-Cost: see docs/results/sweep.md.
-Result: not run but as the benchmark of sweeps.
+Cost: 91 seconds on two cores, docs/results/sweep.md.
+Result: with 2 seeds a rate of 0.0072 is best, 2.32 nats [2.17, 2.47], and decays of 0 and
+0.03 do not differ.
 """
 
 from ml_collections import ConfigDict
