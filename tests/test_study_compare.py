@@ -234,7 +234,7 @@ def test_tokens_that_differ_by_packing_alone_are_the_same_budget(tmp_path):
 def test_batches_of_unlike_sizes_have_unlike_steps_on_equal_tokens(tmp_path):
     adam = write(tmp_path / "adam", ADAM)
     ended: dict[str, Any] = dict(steps=200, stopped_early=False, tokens=153_600)
-    double = tiny(batch_size=2 * tiny()["batch_size"])
+    double = reading(batch_size=2 * reading()["batch_size"])
     large = write(tmp_path / "large", MUON, config=double, **ended)
     assert judged(adam, large).verdicts["large"].kind == "PASS"
     same = write(tmp_path / "same", MUON, **ended)
