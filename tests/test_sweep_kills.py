@@ -105,7 +105,8 @@ def test_a_sweep_that_is_killed_many_times_is_the_sweep(tmp_path, engine):
     # Half of the points, in two shapes; engines cut it in two parts.
     search = ("--search=random", "--trials=2")
     done = begun(command(calm, *search, *engine))
-    assert done.wait() == 0
+    done.communicate()
+    assert done.returncode == 0
     words = command(stormy, *search, *engine)
     killed(words, stormy, kills, seed=1, losable=["table.csv", "sweep.png"])
     first, second = whole(calm), whole(stormy)
