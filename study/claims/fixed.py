@@ -7,7 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from core.refusal import shown
 from study.algoperf import MODES, read_trials, scores
@@ -111,14 +111,7 @@ def oracles(root: pathlib.Path, *, tests: tuple[str, ...]) -> Judged:
     asked = "all tests pass"
     command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider"]
     try:
-        done = subprocess.run(
-            [*command, *tests],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=SUBPROCESS_SECONDS,
-            check=False,
-        )
+        done = _ran(root, [*command, *tests], os.environ)
     except subprocess.TimeoutExpired:
         said = f"the tests took more than {SUBPROCESS_SECONDS} seconds"
         return Judged([Part(asked, "INVALID", said)])
@@ -184,11 +177,28 @@ def _train(
     words = [f"--config.{key}={value}" for key, value in overrides.items()]
     environment = dict(os.environ, JAX_PLATFORMS="cpu")
     environment["JAX_NUM_CPU_DEVICES"] = str(num_devices)
-    done = subprocess.run(
-        [
-            *(sys.executable, str(root / "launch.py"), "train"),
-            *(f"--config={config}", f"--workdir={workdir.absolute()}", *words),
-        ],
+    command = [sys.executable, "launch.py", "train", f"--config={config}", *words]
+    try:
+        done = _ran(root, [*command, f"--workdir={workdir.absolute()}"], environment)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(
+            f"{workdir} took more than {SUBPROCESS_SECONDS} seconds."
+        ) from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        raise ValueError(f"{workdir}: {last}")
+
+
+def _ran(
+    root: pathlib.Path, command: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """A command that has ended, in the folder of the project.
+
+    Raises:
+      TimeoutExpired: it took too long.
+    """
+    return subprocess.run(
+        command,
         cwd=root,
         env=environment,
         capture_output=True,
@@ -196,6 +206,3 @@ def _train(
         timeout=SUBPROCESS_SECONDS,
         check=False,
     )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        raise ValueError(f"{workdir}: {last}")

@@ -11,7 +11,7 @@ from core.command import ANY_KEY, Command, Option
 from core.experiment import space, stated
 from core.refusal import one_line, preparing, shown
 from core.workdir import folder, run_folder
-from study.commands.shared import ROOT, RUNNING, spread_over_cores
+from study.commands.beginning import ROOT, RUNNING, spread_over_cores
 
 
 def sweep(

@@ -1,4 +1,4 @@
-"""What several commands do: where users' mistakes end, and which devices there are."""
+"""How a command over many runs begins: its devices, and whose its mistakes are."""
 
 from pathlib import Path
 
