@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from models.dropout import Dropout
 from models.kernel import bias, kernel
+from models.once import settled
 from models.settings import Activation, Settings
 from models.start import Start
 
@@ -36,7 +37,7 @@ class Mlp(nn.Module):
         def project(name):
             w_DF = kernel(self, name, (D, F), gain=self.start.inner)
             w_DF = drop_connect(w_DF, train=train).astype(dtype)
-            y_BLF = jnp.einsum("BLD,DF->BLF", x_BLD, w_DF)
+            y_BLF = settled(jnp.einsum("BLD,DF->BLF", x_BLD, w_DF))
             if not s.bias:
                 return y_BLF
             return y_BLF + bias(self, f"{name}_bias", (F,), dtype)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from models.once import once
 from models.settings import Settings
 
 SLOW, FAST = 1.0, 4.0  # turns in `rotary_length`, below and above which llama3 decides
@@ -37,7 +38,12 @@ class Rotation(NamedTuple):
 
 def rotation(settings: Settings, place_BL: Int[Array, "B L"]) -> Rotation:
     """Of tokens at these places."""
-    angle_BLJ = place_BL[..., None] * frequencies(settings)[None, None]
+    return _turns(place_BL, frequencies(settings))
+
+
+@once
+def _turns(place_BL, turn_J):
+    angle_BLJ = place_BL[..., None] * turn_J[None, None]
     return Rotation(jnp.cos(angle_BLJ), jnp.sin(angle_BLJ))
 
 

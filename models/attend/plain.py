@@ -15,6 +15,9 @@ from core.types import Number
 from models.attend.bias import Bias
 from models.attend.mask import Mask
 from models.dropout import Drop
+from models.once import once
+
+_visible = once(Mask.visible)
 
 
 def attend(
@@ -45,7 +48,7 @@ def attend(
     if bias is not None:
         L, M = score_BHLM.shape[2:]
         score_BHLM += bias.at(jnp.arange(L), jnp.arange(M))[None]
-    weight_BHLM = jax.nn.softmax(score_BHLM, where=mask.visible()[:, None])
+    weight_BHLM = jax.nn.softmax(score_BHLM, where=_visible(mask)[:, None])
     if drop is not None:
         weight_BHLM = drop(weight_BHLM)
     weight_BHLM = weight_BHLM.astype(query_BLHK.dtype)
