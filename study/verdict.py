@@ -44,7 +44,7 @@ class Above(NamedTuple):
     """Is the candidate better by more than `floor`? One below 0: is it hardly worse?
 
     By the exact test of the gains - floor: of their signs where seeds are shared, else
-    of regrouping.
+    of regrouping. And the 95 % interval of the gain, where there is one, is above it.
     """
 
     floor: float = 0.0
@@ -65,6 +65,12 @@ class Above(NamedTuple):
     def fewest(self, alpha: float, *, paired: bool) -> int:
         """Seeds of each arm of which one does."""
         return (power.fewest_pairs if paired else power.fewest_runs)(alpha)
+
+    def doubt(self, gain: Interval) -> str:
+        """What the interval leaves open, whatever p is; empty if nothing."""
+        if gain.method == "none" or gain.low > self.floor:
+            return ""
+        return f"the interval is not all above {self.floor:g}"
 
     def room(self, gain: float) -> float:
         """How far a gain is on the side that passes."""
@@ -97,6 +103,10 @@ class Within(NamedTuple):
     def fewest(self, alpha: float, *, paired: bool) -> int:
         """Two, of which there is one."""
         return 2
+
+    def doubt(self, gain: Interval) -> str:
+        """Nothing: the tests are those of an interval."""
+        return ""
 
     def room(self, gain: float) -> float:
         """How far a gain is on the side that passes."""
@@ -139,11 +149,14 @@ def judge(
     adjusted = significance.holm([*found, *[1.0] * (number - len(found))])
     verdicts = {}
     for arm, pair, why, p in zip(candidates, pairs, wrong, adjusted, strict=False):
-        kind = "INVALID" if why else "PASS" if p <= alpha else "FAIL"
+        doubt = question.doubt(pair.gain) if p <= alpha else ""
+        passed = p <= alpha and not doubt
+        kind = "INVALID" if why else "PASS" if passed else "FAIL"
         needed = _needed(question, pair, kind, alpha / number)
         if not why:
             bar = f"{question.bar(baseline.name)} in {metric}"
             why = _answer(arm.name, bar, pair, kind, p, needed)
+            why += [doubt] if doubt else []
         reason = "; ".join([*why, *_diverged([baseline, arm], pair)])
         numbers = pair.gain, float(p), pair.num_seeds, pair.num_diverged
         verdicts[arm.name] = Verdict(kind, reason, *numbers, needed)

@@ -85,7 +85,7 @@ def test_a_mean_above_the_floor_does_not_do_if_its_interval_is_not():
     assert part.p == 1 / 32
     assert part.effect.mean > 0.04 > part.effect.low
     assert part.kind == "FAIL"
-    assert "whose interval is not all above 0.04" in part.sentence
+    assert "the interval is not all above 0.04" in part.sentence
 
 
 def sensitive(slopes, tops, best=0.04):

@@ -176,6 +176,19 @@ def test_a_floor_must_be_beaten_by_more_than_noise():
     assert verdict(BETTER, BASE, Above(-0.05)).kind == "FAIL"
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_gain_whose_interval_holds_none_is_no_winner_whatever_its_p(paired):
+    seeds = range(5) if paired else range(10, 15)
+    uneven = dict(zip(seeds, [2.0, 2.345, 2.345, 2.345, 2.345], strict=True))
+    found = verdict(arm("adamw", [2.35] * 5), arm("muon", uneven))
+    assert found.p <= 0.05
+    assert found.gain.low < 0 < found.gain.mean
+    assert found.kind == "FAIL"
+    assert found.needed_seeds > 5
+    assert found.reason.startswith("muon is not shown to be better than adamw")
+    assert found.reason.endswith("; the interval is not all above 0")
+
+
 def test_a_failure_says_how_many_seeds_a_gain_like_this_takes():
     found = verdict(BASE, BETTER, Above(0.08))
     gains = np.subtract(ADAMW, MUON)

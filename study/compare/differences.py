@@ -69,14 +69,16 @@ def _reading(contest: Contest) -> str:
     asked = f"Asked is whether an arm is {contest.question.bar(base)}."
     paired = any(pair(contest, arm).paired for arm in contest.candidates)
     test = "flips the signs of the gains" if paired else "deals the runs out anew"
+    sides = ""
     if isinstance(contest.question, Within):
         by = "p is of two one-sided t-tests (TOST)"
     else:
+        sides = "PASS takes both: p, and all of the interval. "
         by = f"p is of the exact one-sided test that {test}"
     return (
         f"{asked} A gain above 0 is better than {base}; {by}, alone and counted among "
-        "all arms (Holm). INVALID is a comparison that could not have given an answer, "
-        "or was not fair."
+        f"all arms (Holm). {sides}INVALID is a comparison that could not have given an "
+        "answer, or was not fair."
     )
 
 
