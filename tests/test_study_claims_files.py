@@ -19,7 +19,6 @@ from study.point import Point, configure
 from study.search.grid import grid
 from study.sweep import configured
 from train.logs import plain as json_plain
-from train.logs import write_json
 from train.schema import SCHEMA
 
 NAMES = names(ROOT)
@@ -241,11 +240,11 @@ def test_tests_that_take_too_long_tell_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("odd", [math.nan, None])
-def test_a_step_that_was_lost_on_a_device_is_no_equal_curve(odd, tmp_path):
+def test_a_step_that_was_lost_on_a_device_is_no_equal_curve(odd, tmp_path, monkeypatch):
+    monkeypatch.setattr("study.claims.fixed._train", lambda *args: None)
     for number, last in ((1, 2.0), (2, odd)):
         folder = tmp_path / f"devices_{number}"
         folder.mkdir()
-        write_json(folder / "summary.json", {})
         curve = {1: 3.0, 2: 2.5, 3: last}
         lines = [{"step": n, "loss": x} for n, x in curve.items() if x is not None]
         told = "".join(json.dumps(json_plain(line)) + "\n" for line in lines)
@@ -267,3 +266,5 @@ def test_the_losses_of_several_devices_are_compared(text, tmp_path):
     assert "over 20 steps" in judged.sentence
     other = same_curve(ROOT, tmp_path, text, **numbers | dict(max_relative=0.0))
     assert other.kind == "FAIL"
+    with pytest.raises(ValueError, match="optim.decay=0.3"):
+        same_curve(ROOT, tmp_path, text | {"optim.decay": "0.3"}, **numbers)

@@ -134,8 +134,7 @@ def same_curve(
     curves = {}
     for number in num_devices:
         workdir = folder / f"devices_{number}"
-        if not (workdir / "summary.json").is_file():
-            _train(root, workdir, config, overrides, number)
+        _train(root, workdir, config, overrides, number)
         curves[number] = {line["step"]: line["loss"] for line in read_metrics(workdir)}
     first, off = curves[num_devices[0]], {}
     for number in num_devices[1:]:
@@ -173,7 +172,11 @@ def _train(
     overrides: Mapping[str, str],
     num_devices: int,
 ) -> None:
-    """A run on so many virtual devices of the CPU."""
+    """A run on so many virtual devices of the CPU; one that has ended stays as it is.
+
+    Raises:
+      ValueError: it failed, or the folder holds a run of another config.
+    """
     words = [f"--config.{key}={value}" for key, value in overrides.items()]
     environment = dict(os.environ, JAX_PLATFORMS="cpu")
     environment["JAX_NUM_CPU_DEVICES"] = str(num_devices)
