@@ -39,6 +39,16 @@ def test_nothing_but_the_place_of_computing_changes(order, kept):
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-7)
 
 
+def test_other_platforms_are_given_the_function_itself():
+    x_B = jnp.ones(3)
+    traced = jax.jit(lambda x: once(wavy)(settled(x))).trace(x_B)
+    told = {
+        platform: "inlineable" in traced.lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    assert told == {"cpu": True, "cuda": False, "tpu": False}
+
+
 def test_sines_are_computed_once_for_queries_keys_and_gradients():
     settings = Settings(width=16, num_heads=2, mlp_width=16, position="rotary")
 

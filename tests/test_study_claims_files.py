@@ -266,5 +266,5 @@ def test_the_losses_of_several_devices_are_compared(text, tmp_path):
     assert "over 20 steps" in judged.sentence
     other = same_curve(ROOT, tmp_path, text, **numbers | dict(max_relative=0.0))
     assert other.kind == "FAIL"
-    with pytest.raises(ValueError, match="optim.decay=0.3"):
+    with pytest.raises(ValueError, match=r"optim\.decay=0\.3"):
         same_curve(ROOT, tmp_path, text | {"optim.decay": "0.3"}, **numbers)
