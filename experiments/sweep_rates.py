@@ -4,7 +4,7 @@
         --config.data.folder=DIR
 
 Question: which learning rate and decay suit 150 steps, and is that more than seeds do?
-Cost: 91 seconds on two cores, docs/results/sweep.md.
+Cost: some 95 seconds on two cores, docs/results/sweep.md.
 Result: of 2 seeds 0.0072 is the best rate, at 2.32 nats [2.17, 2.47]; decays of 0 and
 0.03 do not differ.
 """
